@@ -21,8 +21,11 @@ type Event struct {
 	NeedsRelay bool
 	// Foreign is set on events that a [History] returns and that came from a peer. No backplane sends them to peers.
 	Foreign bool
-	// Sent is the time at which the emitter published the event, zero if unknown.
+	// Sent is the time at which the emitter published the event, by the emitter's clock; zero if unknown.
 	Sent time.Time
+	// ClockBehind is the lag of the emitter's clock behind this node's, as far as it is known, and negative if that clock
+	// is ahead.
+	ClockBehind time.Duration
 	// Position is the event's place in the history of its group, zero if the group has none.
 	Position Position
 	// Control is nil for an event that is meant for clients. Otherwise the message is from AWX's nodes, about
@@ -33,6 +36,14 @@ type Event struct {
 	// Trace follows a sampled event. All other events have nil, and so have all events while tracing is off. A derived
 	// event keeps the Trace of its source.
 	Trace Trace
+}
+
+// Published returns the time of publication by this node's clock, as far as both clocks are known; zero if it is unknown.
+func (ev *Event) Published() time.Time {
+	if ev.Sent.IsZero() {
+		return time.Time{}
+	}
+	return ev.Sent.Add(ev.ClockBehind)
 }
 
 // Trace follows a sampled event through this node. The engine sets the Trace; an [Interceptor] reports through

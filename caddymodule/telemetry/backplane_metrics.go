@@ -7,15 +7,17 @@ import (
 )
 
 var (
-	descPeers        = desc("backplane_peers", "Peers by state and dialect.", "state", "dialect")
-	descPeerRTT      = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
-	descPeerLag      = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
+	descPeers       = desc("backplane_peers", "Peers by state and dialect.", "state", "dialect")
+	descPeerRTT     = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
+	descPeerLag     = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
+	descPeerArrival = desc("backplane_peer_arrival_lag_seconds",
+		"Largest time from an event's queueing at a peer to its arrival at this node, in the last 15 to 30 seconds.", "peer")
 	descPeerFrames   = desc("backplane_frames_total", "WebSocket messages exchanged with peers.", "direction")
 	descPeerEvents   = desc("backplane_events_total", "Events exchanged with peers.", "direction")
 	descPeerDropped  = desc("backplane_dropped_total", "Dropped events and messages by reason.", "reason")
 	descPeerRejected = desc("backplane_refused_total", "Rejected handshakes of nodes by reason.", "reason")
 	descClockSkew    = desc("backplane_clock_skew_seconds",
-		"Lag of another node's clock at the last handshake with a right secret.")
+		"Largest lag of a peer's clock; negative if that clock is ahead.")
 )
 
 // collectBackplane collects the metrics of a backplane.
@@ -25,7 +27,7 @@ func collectBackplane(out sink, plane *backplane.Backplane) {
 		dialect backplane.Dialect
 	}
 	states := map[kind]int{}
-	rtt, lag := map[string]float64{}, map[string]float64{}
+	rtt, lag, arrival := map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for _, p := range plane.Peers() {
 		states[kind{p.State, p.Dialect}]++
 		name := p.URL
@@ -36,6 +38,7 @@ func collectBackplane(out sink, plane *backplane.Backplane) {
 			name, _, _ = net.SplitHostPort(p.Address)
 		}
 		rtt[name], lag[name] = max(rtt[name], p.RTT), max(lag[name], p.Lag)
+		arrival[name] = max(arrival[name], p.ArrivalLag)
 	}
 	for k, n := range states {
 		out.gauge(descPeers, float64(n), string(k.state), string(k.dialect))
@@ -43,6 +46,7 @@ func collectBackplane(out sink, plane *backplane.Backplane) {
 	for name := range rtt {
 		out.gauge(descPeerRTT, rtt[name], name)
 		out.gauge(descPeerLag, lag[name], name)
+		out.gauge(descPeerArrival, arrival[name], name)
 	}
 	s := plane.Stats()
 	out.count(descPeerFrames, s.FramesIn, "in")

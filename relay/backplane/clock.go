@@ -131,7 +131,7 @@ func (l *link) receiveClock(m message, now time.Time) {
 		})
 		return
 	}
-	l.clock.add(clockSample{
+	l.in.clock.add(clockSample{
 		asked: m.Asked, arrived: m.Arrived, answered: m.Answered, received: steadyMicros(now), wallBase: m.WallBase,
 	})
 	l.b.stats.skew.CompareAndSwap(int64(l.skew), 0) // the handshake's estimate, which includes the network's delay
@@ -141,7 +141,10 @@ func (l *link) receiveClock(m message, now time.Time) {
 func (b *Backplane) clockSkew() time.Duration {
 	largest, now := time.Duration(b.stats.skew.Load()), time.Now()
 	for _, l := range b.allLinks() {
-		if lag, _, known := l.clock.behind(now); known && lag.Abs() > largest.Abs() {
+		if l.in == nil {
+			continue
+		}
+		if lag, _, known := l.in.clock.behind(now); known && lag.Abs() > largest.Abs() {
 			largest = lag
 		}
 	}
@@ -150,8 +153,10 @@ func (b *Backplane) clockSkew() time.Duration {
 
 // clockBehind returns the lag of the peer's clock, and the largest error of that: 0 if only the handshake tells.
 func (l *link) clockBehind(now time.Time) (lag, within time.Duration) {
-	if lag, within, known := l.clock.behind(now); known {
-		return lag, within
+	if l.in != nil {
+		if lag, within, known := l.in.clock.behind(now); known {
+			return lag, within
+		}
 	}
 	return l.skew, 0
 }

@@ -22,6 +22,8 @@ const (
 type incoming struct {
 	claimed   atomic.Uint64 // number of the last event that is being delivered, or was
 	delivered atomic.Uint64 // number of the last delivered event
+	clock     clock         // of the relay
+	lateness  lateness      // of the events
 
 	// reading is held while a message of the stream is received, so that events of two links keep their order. A hub may
 	// wait for other locks meanwhile: no code may lock it with interest.mu held.
@@ -173,7 +175,10 @@ func (l *link) decodeBatch(b []byte, after uint64) (batch numberedBatch, ok bool
 	if !l.timed {
 		return decodeNumbered(b, after, l.fault)
 	}
-	_, batch, ok = decodeTimed(b, after, l.b.settings.Load().FrameSize, l.fault)
+	head, batch, ok := decodeTimed(b, after, l.b.settings.Load().FrameSize, l.fault)
+	if ok && l.phase().isSource() {
+		l.observeLag(head, &batch)
+	}
 	return batch, ok
 }
 

@@ -59,7 +59,6 @@ type link struct {
 	resumes    bool
 	types      bool                   // the peer has the feature types
 	timed      bool                   // both relays have the features resume and timed
-	clock      clock                  // the peer's, on timed links
 	in         *incoming              // this node's place in the peer's stream
 	stream     atomic.Pointer[stream] // of events for the peer, once the peer has asked for it over this link
 	resumed    atomic.Bool            // the peer knew the stream

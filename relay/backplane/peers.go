@@ -43,6 +43,9 @@ type Peer struct {
 	Queued      int     `json:"queued"`
 	QueuedBytes int     `json:"queued_bytes"`
 	Lag         float64 `json:"lag_seconds"`
+	// ArrivalLag is the largest time from an event's queueing at the peer to its arrival here, in the last 15 to 30
+	// seconds, in seconds. It is 0 without events, and if the peer is of an earlier version.
+	ArrivalLag float64 `json:"arrival_lag_seconds"`
 	// Dropped counts events that did not fit into the queue, Faults the input of the peer that was dropped.
 	Dropped uint64 `json:"dropped"`
 	Faults  uint64 `json:"faults"`
@@ -112,6 +115,9 @@ func (l *link) describe(p *Peer) {
 	var since time.Time
 	if p.Queued, p.QueuedBytes, since = queue.load(); !since.IsZero() {
 		p.Lag = time.Since(since).Seconds()
+	}
+	if l.in != nil && p.Source {
+		p.ArrivalLag = l.in.lateness.largest(time.Now()).Seconds()
 	}
 	p.Dropped, p.Faults = l.dropped.Load(), l.faults.Load()
 	p.EventsIn, p.EventsOut = l.eventsIn.Load(), l.eventsOut.Load()

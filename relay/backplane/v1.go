@@ -217,8 +217,8 @@ func (l *link) serveV1() error {
 	i.mu.Unlock()
 	l.sendPendingLoss()
 	defer l.replace()
+	defer l.startClock()() // before the peer is asked for events, so that the clock is known when they arrive
 	l.setPeerLayer(layer)
-	defer l.startClock()()
 	return l.run()
 }
 

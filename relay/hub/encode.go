@@ -258,7 +258,7 @@ func (e *encoder) add(ev *relay.Event, classes, decided uint64, text []byte) {
 		r.except = except
 	}
 	if r.count == 0 {
-		r.sent = stamp(ev.Sent)
+		r.sent = stamp(ev.Published())
 	}
 	if full {
 		r.buf, r.start = make([]byte, 0, max(size, min(e.remaining, joinSize))), 0

@@ -136,7 +136,7 @@ func (e *encoder) addFormatted(to *formatReach, ev *relay.Event, classes, decide
 func (e *encoder) addPayload(to *formatReach, ev *relay.Event, classes, decided uint64) {
 	e.endRun()
 	j := job{
-		frames: bytes.Clone(e.payload), count: 1, classes: classes, decided: decided, sent: stamp(ev.Sent),
+		frames: bytes.Clone(e.payload), count: 1, classes: classes, decided: decided, sent: stamp(ev.Published()),
 		journey: journeyOf(ev), payload: true,
 	}
 	if ev.Redaction != nil {

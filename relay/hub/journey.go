@@ -13,7 +13,7 @@ type Journey struct {
 	Source relay.Source
 	// Bytes is the length of the text on arrival.
 	Bytes int
-	// Sent is the time of publication by the emitter's clock, zero if unknown.
+	// Sent is the time of publication by this node's clock, see [relay.Event.Published]; zero if unknown.
 	Sent time.Time
 	// Arrived is the time of arrival at this node. FannedOut is the time at which plugins had processed the event, and
 	// Written the time of the write to the last client; both are zero if the event did not get that far.
@@ -64,7 +64,7 @@ func (t *tracing) sample(events []relay.Event) {
 		}
 		j := &journey{
 			Journey: Journey{
-				Group: ev.Group, Source: ev.Source, Bytes: len(ev.Text), Sent: ev.Sent, Arrived: time.Now(),
+				Group: ev.Group, Source: ev.Source, Bytes: len(ev.Text), Sent: ev.Published(), Arrived: time.Now(),
 			},
 			report: t.report,
 		}

@@ -13,9 +13,8 @@ var LagBounds = [...]time.Duration{
 	10 * time.Second, 30 * time.Second, time.Minute,
 }
 
-// Lag is a histogram of the time from an event's publication, by the emitter's clock, until the write to the last
-// socket of a shard, by this node's clock. Each delivery counts once. Events that were encoded together count with the
-// time of the first.
+// Lag is a histogram of the time from an event's publication (see [relay.Event.Published]) until the write to the last
+// socket of a shard. Each delivery counts once. Events that were encoded together count with the time of the first.
 type Lag struct {
 	// Counts are the deliveries by bucket of LagBounds, not cumulative.
 	Counts [len(LagBounds) + 1]uint64

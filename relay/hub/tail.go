@@ -154,7 +154,7 @@ func (t *Tail) addLive(ev *relay.Event) {
 // queueEvent queues an event. t.mu is held.
 func (t *Tail) queueEvent(ev *relay.Event, text []byte) {
 	t.queue = append(t.queue, TailEvent{
-		Group: ev.Group, At: time.Now(), Sent: ev.Sent, Source: ev.Source, Type: ev.Type, Text: text, Position: ev.Position,
+		Group: ev.Group, At: time.Now(), Sent: ev.Published(), Source: ev.Source, Type: ev.Type, Text: text, Position: ev.Position,
 	})
 	t.bytes += len(text)
 }
