@@ -12,11 +12,12 @@ import (
 const (
 	// compressMin is the smallest batch that is compressed, in bytes.
 	compressMin = 1 << 10
-	// compressWait is the wait of a batch's first event from which a slow link gets compressed batches, and
-	// compressAge the wait from which every link does.
-	compressWait, compressAge = 50 * time.Millisecond, time.Second
-	// slowFlush is the shortest duration of a write by which a link counts as slow.
-	slowFlush = 10 * time.Millisecond
+	// A link is slow if a batch's first event has waited for slowWait while the last write took slowFlush, or if an event
+	// has waited, or is not acknowledged, for slowAge.
+	slowWait, slowFlush, slowAge = 50 * time.Millisecond, 10 * time.Millisecond, time.Second
+	// slowMin is the time for which a slow link gets compressed batches. It doubles up to slowMax while the link is slow
+	// again within slowAgain after that: on a line that is too slow without compression, each trial fills its queues.
+	slowMin, slowMax, slowAgain = 10 * time.Second, 5 * time.Minute, 30 * time.Second
 	// plainAfterWaste is the number of batches that stay plain after one that compression hardly shrank.
 	plainAfterWaste = 16
 	// compressWindow bounds the distance at which repetitions are found. It bounds the memory of the encoder.
@@ -42,14 +43,32 @@ var codec = sync.OnceValue(func() (c struct {
 // plainBatches holds buffers for batches that are about to be compressed.
 var plainBatches = sync.Pool{New: func() any { return new([]byte) }}
 
-// compresses reports whether to compress a batch of about size bytes, whose first event has waited. On a fast link
-// without a backlog nothing waits, and compression would only cost.
-func (l *link) compresses(waited time.Duration, size int) bool {
-	if waited < compressWait || size < compressMin || waited < compressAge && l.flushTook < slowFlush {
+// slowness decides when the batches of a link are compressed. The writing goroutine owns it.
+type slowness struct {
+	flushTook time.Duration // of the last write
+	until     time.Time     // end of the time in which batches are compressed
+	hold      time.Duration // length of that time
+	plain     int           // batches that stay plain, because compression hardly shrank the last one
+}
+
+// compresses reports whether to compress a batch of about size bytes, whose first event has waited. unacknowledged is
+// the age of the oldest event that the peer has not acknowledged. On a fast link without a backlog nothing waits, and
+// compression would only cost.
+func (s *slowness) compresses(now time.Time, waited, unacknowledged time.Duration, size int) bool {
+	if waited >= slowWait && s.flushTook >= slowFlush || max(waited, unacknowledged) >= slowAge {
+		switch {
+		case now.After(s.until.Add(slowAgain)):
+			s.hold = slowMin
+		case now.After(s.until):
+			s.hold = min(2*s.hold, slowMax)
+		}
+		s.until = now.Add(s.hold)
+	}
+	if size < compressMin || !now.Before(s.until) {
 		return false
 	}
-	if l.plainBatches > 0 {
-		l.plainBatches--
+	if s.plain > 0 {
+		s.plain--
 		return false
 	}
 	return true
@@ -72,7 +91,7 @@ func (l *link) compressBatch(head timedHead, number uint64, events []*event, siz
 		plainBatches.Put(buffer)
 	}
 	if wasted {
-		l.plainBatches = plainAfterWaste
+		l.slowness.plain = plainAfterWaste
 		return nil
 	}
 	return batch

@@ -32,6 +32,7 @@ func (d *dialer) leave() {
 // flushAcknowledged waits up to flushWait until the peer has acknowledged what was queued for it, as far as the peer
 // acknowledges events. Otherwise the end of the link would count the last of them as lost.
 func (l *link) flushAcknowledged() {
+	l.hurry()
 	deadline := time.Now().Add(flushWait)
 	for !l.acknowledged() && time.Now().Before(deadline) {
 		if !sleep(l.ctx, 2*time.Millisecond) {

@@ -70,9 +70,7 @@ type link struct {
 	jumped     atomic.Bool            // numbers are missing, and the peer has not reported the loss yet
 	tooLarge   atomic.Bool            // a message was skipped since the last batch
 
-	// These fields are owned by the writing goroutine.
-	flushTook    time.Duration // of the last write
-	plainBatches int           // still to be sent without compression
+	slowness slowness // decides about compression
 
 	// This field concerns Python nodes.
 	verdict verdict
@@ -142,9 +140,7 @@ func (l *link) end(why error) { l.cancel(why) }
 // flush waits up to flushWait until everything queued for the peer is written.
 func (l *link) flush() {
 	deadline := time.Now().Add(flushWait)
-	if s := l.stream.Load(); s != nil && s.has(l) {
-		s.queue.hurry()
-	}
+	l.hurry()
 	for !l.idle() && time.Now().Before(deadline) {
 		if !sleep(l.ctx, 2*time.Millisecond) {
 			return
@@ -256,7 +252,7 @@ func (l *link) writeLoop() {
 			l.end(err)
 			return
 		}
-		l.flushTook = time.Since(began)
+		l.slowness.flushTook = time.Since(began)
 		l.eventsOut.Add(uint64(len(events)))
 		l.b.stats.eventsOut.Add(uint64(len(events)))
 		clear(events)

@@ -122,7 +122,14 @@ func (q *queue) wakeLater(now time.Time) {
 	p.timer.Reset(pause)
 }
 
-// hurry ends the pacing for good: the node leaves, and what is queued is sent while there is time.
+// hurry ends the pacing of the link's stream: the peer is left, or this node leaves.
+func (l *link) hurry() {
+	if s := l.stream.Load(); s != nil && s.has(l) {
+		s.queue.hurry()
+	}
+}
+
+// hurry ends the pacing for good: what is queued is sent while there is time.
 func (q *queue) hurry() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

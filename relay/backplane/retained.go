@@ -169,6 +169,16 @@ func (q *queue) forget() {
 	q.shrink()
 }
 
+// oldestSent returns the age of the oldest event that was sent and not acknowledged, 0 if there is none.
+func (q *queue) oldestSent(now time.Time) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.sent == 0 {
+		return 0
+	}
+	return now.Sub(q.events[q.first].since)
+}
+
 // unsent returns the number of events that were never sent.
 func (q *queue) unsent() int {
 	q.mu.Lock()

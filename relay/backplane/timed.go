@@ -49,7 +49,11 @@ func (l *link) sendTimed(number uint64, events []*event, now time.Time) error {
 		size += e.cost()
 	}
 	head := timedHead{sent: steadyMicros(now), waited: now.Sub(events[0].since)}
-	if l.compresses(head.waited, size) {
+	unacknowledged := time.Duration(0)
+	if s := l.stream.Load(); s != nil {
+		unacknowledged = s.queue.oldestSent(now)
+	}
+	if l.slowness.compresses(now, head.waited, unacknowledged, size) {
 		if batch := l.compressBatch(head, number, events, size); batch != nil {
 			return l.write(websocket.MessageBinary, batch)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -113,55 +114,80 @@ func TestTimedBatchIsNoBomb(t *testing.T) {
 	for name, size := range map[string]uint64{"honest": 64 << 20, "too small": 1000, "absurd": 1 << 62} {
 		b := appendNumberedHead(appendTimedHead(nil, formatZstd, timedHead{}), 1, 900)
 		b = append(binary.AppendUvarint(b, size), bomb...)
-		var batch numberedBatch
-		var ok bool
-		faults := 0
-		allocated := testing.AllocsPerRun(1, func() { // warms up the decoder
-			_, batch, ok = decodeTimed(b, 0, 1<<20, func(fault) { faults++ })
-		})
-		if !ok || batch.unread != 900 || len(batch.events) != 0 || faults != 2 {
-			t.Errorf("%s: ok %v, %d unread, %d faults in two runs", name, ok, batch.unread, faults)
-		}
-		result := testing.Benchmark(func(b2 *testing.B) {
-			for b2.Loop() {
-				decodeTimed(b, 0, 1<<20, func(fault) {})
+		const runs = 10
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range runs {
+			faults := 0
+			_, batch, ok := decodeTimed(b, 0, 1<<20, func(fault) { faults++ })
+			if !ok || batch.unread != 900 || len(batch.events) != 0 || faults != 1 {
+				t.Errorf("%s: ok %v, %d unread, %d faults", name, ok, batch.unread, faults)
 			}
-		})
-		if bytes := result.AllocedBytesPerOp(); bytes > 256<<10 {
-			t.Errorf("%s: %d bytes allocated (%v allocations)", name, bytes, allocated)
+		}
+		runtime.ReadMemStats(&after)
+		if bytes := (after.TotalAlloc - before.TotalAlloc) / runs; bytes > 512<<10 {
+			t.Errorf("%s: %d bytes allocated", name, bytes)
 		}
 	}
 }
 
 // Compression happens where it pays: with a backlog on a slow link, and with an old backlog on any.
 func TestCompressionNeedsABacklog(t *testing.T) {
+	now := time.Now()
 	for _, test := range []struct {
-		waited, flush time.Duration
-		size          int
-		want          bool
+		waited, flush, unacknowledged time.Duration
+		size                          int
+		want                          bool
 	}{
-		{0, 0, 60_000, false},
-		{0, time.Second, 60_000, false},
-		{60 * time.Millisecond, time.Millisecond, 60_000, false}, // a busy machine on a fast network
-		{60 * time.Millisecond, 20 * time.Millisecond, 60_000, true},
-		{60 * time.Millisecond, 20 * time.Millisecond, 500, false},
-		{2 * time.Second, 0, 60_000, true}, // after an outage
+		{0, 0, 0, 60_000, false},
+		{0, time.Second, ackDelay, 60_000, false},
+		{60 * time.Millisecond, time.Millisecond, ackDelay, 60_000, false}, // a busy machine on a fast network
+		{60 * time.Millisecond, 20 * time.Millisecond, 0, 60_000, true},
+		{60 * time.Millisecond, 20 * time.Millisecond, 0, 500, false},
+		{2 * time.Second, 0, 0, 60_000, true}, // after an outage
+		{0, 0, 2 * time.Second, 60_000, true}, // the kernel or the network queues
 	} {
-		l := &link{flushTook: test.flush}
-		if got := l.compresses(test.waited, test.size); got != test.want {
+		s := slowness{flushTook: test.flush}
+		if got := s.compresses(now, test.waited, test.unacknowledged, test.size); got != test.want {
 			t.Errorf("%+v: %v", test, got)
 		}
 	}
-	l := &link{}
+}
+
+// A slow link stays compressed for a while, and longer each time if it is slow again soon.
+func TestSlowLinkStaysCompressed(t *testing.T) {
+	var s slowness
+	now := time.Now()
+	holds := func() (held time.Duration) {
+		s.compresses(now, slowAge, 0, 60_000)
+		for ; s.compresses(now, 0, 0, 60_000); held += time.Second {
+			now = now.Add(time.Second)
+		}
+		return held
+	}
+	for i, want := range []time.Duration{slowMin, 2 * slowMin, 4 * slowMin, 8 * slowMin, 16 * slowMin, slowMax, slowMax} {
+		if got := holds(); got != want {
+			t.Errorf("time %d: compressed for %v, want %v", i, got, want)
+		}
+		now = now.Add(time.Second)
+	}
+	now = now.Add(slowAgain + time.Second)
+	if got := holds(); got != slowMin {
+		t.Errorf("after a rest: compressed for %v, want %v", got, slowMin)
+	}
+}
+
+func TestUselessCompressionStops(t *testing.T) {
+	l, now := &link{}, time.Now()
 	if l.compressBatch(timedHead{}, 1, []*event{{group: "a", text: randomText(4000)}}, 4100) != nil {
 		t.Error("a batch that does not shrink is compressed")
 	}
 	for range plainAfterWaste {
-		if l.compresses(time.Minute, 4000) {
+		if l.slowness.compresses(now, time.Minute, 0, 4000) {
 			t.Fatal("tried again at once")
 		}
 	}
-	if !l.compresses(time.Minute, 4000) {
+	if !l.slowness.compresses(now, time.Minute, 0, 4000) {
 		t.Error("never tried again")
 	}
 }
