@@ -58,12 +58,17 @@ func (l *link) sendTimed(number uint64, events []*event, now time.Time) error {
 			return l.write(websocket.MessageBinary, batch)
 		}
 	}
+	return l.write(websocket.MessageBinary, l.plainBatch(head, number, events, size))
+}
+
+// plainBatch returns a batch of about size bytes that is not compressed.
+func (l *link) plainBatch(head timedHead, number uint64, events []*event, size int) []byte {
 	batch := appendTimedHead(make([]byte, 0, size), formatPlain, head)
 	batch = appendNumberedHead(batch, number, len(events))
 	for _, e := range events {
 		batch = appendNumbered(batch, e, l.types)
 	}
-	return l.write(websocket.MessageBinary, batch)
+	return batch
 }
 
 // decodeTimed reads a timed batch without the events up to the number after. No more than limit bytes are
