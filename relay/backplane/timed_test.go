@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
+
 	"github.com/edgerelay/edgerelay/internal/testkit/jobevents"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
 // lastMessage returns the last message that is queued for a link's peer.
@@ -105,6 +108,32 @@ func TestDamagedTimedBatches(t *testing.T) {
 		if ok && (batch.first != 7 || batch.last != 26) {
 			t.Errorf("%s: events %d to %d", name, batch.first, batch.last)
 		}
+	}
+}
+
+// A damaged batch on a link costs its events, one fault and one report; the link goes on with the next batch.
+func TestLinkSurvivesDamage(t *testing.T) {
+	l := newTestLink(t)
+	l.in, l.resumes, l.timed = l.b.incomingOf("peer"), true, true
+	l.phaseNow.Store(int32(phaseSource))
+	_, first := timedBatches(t, timedHead{}, 1, jobBatch(20, 2))
+	_, second := timedBatches(t, timedHead{}, 41, jobBatch(20, 2)) // 21 to 40 are in the one between
+	first[len(first)-20] ^= 0x55
+	third := append([]byte{99}, second[1:]...) // of a version that is not known
+	for _, b := range [][]byte{first, third, second} {
+		if err := l.receiveV1(websocket.MessageBinary, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	losses, _ := l.b.hub.(*hub.Hub).Losses()
+	if loss := losses[relay.LossPeer.String()]; loss.Times != 2 || loss.Events != 20 {
+		t.Errorf("reported %+v, want 20 events of the first batch, and an unknown number of the one in between", loss)
+	}
+	if faults := l.faults.Load(); faults != 2 {
+		t.Errorf("%d faults, want one for each damaged batch", faults)
+	}
+	if in := l.eventsIn.Load(); in != 20 || l.in.delivered.Load() != 60 || l.jumped.Load() {
+		t.Errorf("%d events arrived, up to number %d; a loss is outstanding: %v", in, l.in.delivered.Load(), l.jumped.Load())
 	}
 }
 
