@@ -239,6 +239,42 @@ func TestSlowConsumer(t *testing.T) {
 	}
 }
 
+// A client whose queue is full loses events and stays: it gets a notice in their place, and the newest event.
+func TestDroppedEvents(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t, kind, Options{}, nil)
+			c, conn := s.get(t)
+			line := strings.Repeat("z", 20_000)
+			const limit = 256 << 10
+			for conn.Send(frame(line), limit) {
+			}
+			if d, ok := conn.DropEvents(limit, time.Minute); !ok || d.Told {
+				t.Fatalf("open %v, told %v", ok, d.Told)
+			}
+			conn.SendNotice(frame("notice"))
+			if waiting, slow := conn.Waiting(); slow || waiting > 2*len(line) {
+				t.Errorf("%d bytes are queued after the drop, slow %v", waiting, slow)
+			}
+			if !conn.Send(frame("newest"), limit) {
+				t.Error("the newest event is refused")
+			}
+			for _, want := range []string{"notice", "newest"} {
+				for got := ""; got != want+"\n"; {
+					var err error
+					if got, err = c.lines.ReadString('\n'); err != nil {
+						t.Fatalf("%s is missing: %v", want, err)
+					}
+					if got != line+"\n" && got != ":\n" && got != want+"\n" {
+						t.Fatalf("before %s, a line of %d bytes: %.50q", want, len(got), got)
+					}
+				}
+			}
+		})
+	}
+}
+
 // Over HTTP/2, a response ends by its age, or when its server retires. Over HTTP/1.1 it depends on no server.
 func TestRenewal(t *testing.T) {
 	t.Run("age", func(t *testing.T) {

@@ -197,7 +197,7 @@ func (n *network) emitFor(d time.Duration, rate, from int) (last int) {
 }
 
 // A backlog of 8 MiB for a client on a line of 20 Mbit/s, beside a third of that as normal load, does not close it. The
-// client is told once, and is up to date soon.
+// client is told, at most once for each full queue, and gets the newest events.
 func TestBacklogAtASlowLine(t *testing.T) {
 	n := newNetwork(t, relay.DefaultLimits())
 	n.line.Set("node", "client", wire.Rule{Rate: 20_000_000, Delay: 10 * time.Millisecond, Queue: 128 << 10})
@@ -211,7 +211,7 @@ func TestBacklogAtASlowLine(t *testing.T) {
 	last = n.emitFor(time.Second, 800_000, last+1)
 	testkit.Eventually(t, "the newest event", func() bool { return b.last.Load() == int64(last) || b.code.Load() != 0 })
 	t.Logf("%d of %d events, %d notices", b.events.Load(), last, b.notices.Load())
-	if code := b.code.Load(); code != 0 || b.notices.Load() == 0 || b.notices.Load() > 2 {
+	if code := b.code.Load(); code != 0 || b.notices.Load() == 0 || b.notices.Load() > 9 {
 		t.Errorf("closed with %d, %d notices", code, b.notices.Load())
 	}
 }
