@@ -165,7 +165,7 @@ func TestWebSocketOverHTTP3(t *testing.T) {
 // However a stream of HTTP/3 ends, its goroutine does.
 func TestHTTP3StreamsLeaveNothing(t *testing.T) {
 	s := newSite(t)
-	s.loadHTTP3("auth none\nlimits {\nqueue_per_connection 64KiB\n}", "edgerelay")
+	s.loadHTTP3("auth none\nlimits {\nqueue_per_connection 64KiB\nping 1s\nsilence 2s\n}", "edgerelay")
 	conn := s.dialHTTP3()
 	reading := func() error {
 		stacks := make([]byte, 1<<20)

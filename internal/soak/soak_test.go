@@ -166,7 +166,7 @@ func TestSoak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow := int(m[`edgerelay_connections_ended_total{reason="slow_reader"}`])
+	slow := int(m[`edgerelay_losses_total{cause="overrun"}`])
 	var total account
 	out := tabwriter.NewWriter(os.Stdout, 2, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, a account) {
@@ -185,7 +185,7 @@ func TestSoak(t *testing.T) {
 	row("all", total)
 	_ = out.Flush()
 	fmt.Printf("\n%v: %d reloads, %d plugin swaps, %d redis restarts, %d neighbours ended; %d guests served, %d "+
-		"turned away while a server was down, %d closed for reading slowly\n\n",
+		"turned away while a server was down, %d full queues of slow clients\n\n",
 		time.Since(began).Round(time.Second), tr.reloads.Load(), tr.swaps.Load(), tr.restarts.Load(), tr.ends.Load(), g.served.Load(), g.failed.Load(), slow)
 	fmt.Fprintf(out, "at rest\tgoroutines\tfiles\theap MiB\tresident MiB\tkeys\t\n")
 	for _, v := range []struct {
