@@ -111,7 +111,7 @@ dist: ## bin/dist: archives for linux/amd64 and arm64, checksums, bills of mater
 	PATH=$(CURDIR)/bin/tools:$$PATH $(GO) run $(GORELEASER) release --clean --skip=publish \
 		$(shell git describe --exact-match --tags >/dev/null 2>&1 || echo --snapshot)
 
-soak: test-deps $(CADDY) ## hours of faults and reloads: every event accounted for, none missed, nothing leaked (SOAK=10m: less)
+soak: test-deps $(CADDY) ## hours of faults with every feature on: every event accounted for, none missed, nothing leaked (SOAK=10m: less)
 	SOAK=$(or $(SOAK),60m) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test -tags=nobadger,nomysql,nopgx,soak ./internal/soak -run Soak -count 1 -timeout 24h -v
 	OFFLINE=20s EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/browser -run MissesNothing -count 1 -v
 	$(MAKE) continuity CONTINUITY=$(or $(SOAK),60m)

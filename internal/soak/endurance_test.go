@@ -90,6 +90,7 @@ func (e *endurance) rest(progress, connections int) {
 // lower returns the lower value of each figure.
 func (v vitals) lower(w vitals) vitals {
 	v.goroutines, v.files = min(v.goroutines, w.goroutines), min(v.files, w.files)
+	v.sockets, v.instances, v.pooled = min(v.sockets, w.sockets), min(v.instances, w.instances), min(v.pooled, w.pooled)
 	v.heap, v.resident = min(v.heap, w.heap), min(v.resident, w.resident)
 	if len(w.keys) < len(v.keys) {
 		v.keys = w.keys
@@ -111,6 +112,9 @@ func (v vitals) growth(now vitals) error {
 		{"resident memory", v.resident, now.resident, 0.25, 10 * mib},
 		{"goroutines", v.goroutines, now.goroutines, 0.05, 10},
 		{"open files", v.files, now.files, 0.05, 10},
+		{"sockets", v.sockets, now.sockets, 0.05, 10},
+		{"memory of plugins' instances", v.instances, now.instances, 0.10, mib},
+		{"pooled memory", v.pooled, now.pooled, 0.10, mib},
 		{"Redis keys", len(v.keys), len(now.keys), 0, 2},
 	} {
 		if bound := f.base + int(float64(f.base)*f.share) + f.more; f.now > bound {
@@ -143,6 +147,9 @@ func TestGrowthIsReported(t *testing.T) {
 		"resident memory": func(v *vitals) { v.resident = 90 << 20 },
 		"goroutines":      func(v *vitals) { v.goroutines = 40 },
 		"open files":      func(v *vitals) { v.files = 30 },
+		"sockets":         func(v *vitals) { v.sockets = 30 },
+		"instances":       func(v *vitals) { v.instances = 9 << 20 },
+		"pooled memory":   func(v *vitals) { v.pooled = 9 << 20 },
 		"Redis keys":      func(v *vitals) { v.keys = []string{"a", "b", "c"} },
 	} {
 		t.Run(name, func(t *testing.T) {

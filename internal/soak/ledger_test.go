@@ -67,9 +67,6 @@ func (l *ledger) fault(format string, args ...any) {
 	}
 }
 
-// outage is a period in which Redis lost its contents.
-type outage struct{ from, to time.Time }
-
 // account counts the events of a group by outcome.
 type account struct {
 	published, delivered, plugin, refused, withRedis, full, unknown int
@@ -85,8 +82,9 @@ func (a *account) add(b account) {
 	a.unknown += b.unknown
 }
 
-// close returns the account and the faults. An event that did not arrive has another reason, or is unknown.
-func (l *ledger) close(outages []outage) (a account, faults []string) {
+// close returns the account and the faults. An event that did not arrive has another reason, or is unknown. lost
+// reports whether Redis may have lost an event in transit, or its group's members.
+func (l *ledger) close(lost func(fate) bool) (a account, faults []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for n, e := range l.events {
@@ -96,7 +94,7 @@ func (l *ledger) close(outages []outage) (a account, faults []string) {
 			a.delivered++
 		case e.err != nil:
 			a.refused++
-		case lostWith(outages, e):
+		case lost(e):
 			a.withRedis++
 		case e.receipt.OverCapacity > 0:
 			a.full++
@@ -108,14 +106,4 @@ func (l *ledger) close(outages []outage) (a account, faults []string) {
 		}
 	}
 	return a, l.faults
-}
-
-// lostWith reports whether Redis may have lost an event in transit, or its group's members.
-func lostWith(outages []outage, e fate) bool {
-	for _, o := range outages {
-		if e.done.After(o.from) && e.at.Before(o.to) {
-			return true
-		}
-	}
-	return false
 }

@@ -3,125 +3,198 @@
 package soak
 
 import (
-	"bytes"
 	"context"
-	"io"
-	"net/http"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
+// kind is a kind of fault.
+type kind string
+
+// The kinds of faults that may excuse the loss of something.
+const (
+	storeDown kind = "redis"            // the Redis of relay and near restarts, empty
+	stateDown kind = "functions' redis" // restarts with what it has confirmed
+	nearDown  kind = "near"
+	farDown   kind = "far"
+	linkBad   kind = "link"
+)
+
+// incident is a period in which a fault may have effects.
+type incident struct {
+	kind     kind
+	from, to time.Time
+}
+
 // trouble injects faults.
 type trouble struct {
-	t                              *testing.T
-	relay                          *peers.Relay
-	redis                          *peers.Redis
-	file                           func(variant int) string // the relay's Caddyfile
-	reloads, swaps, restarts, ends atomic.Int64
+	s     *site
+	scale func(time.Duration) time.Duration // of intervals
+	kill  bool                              // near, which needs time to be removed from Redis
 
-	mu      sync.Mutex
-	outages []outage
+	reloads, restarts, stateRestarts, ends, kills, cuts, stalls, drained atomic.Int64
+
+	mu        sync.Mutex
+	incidents []incident
+	nearBusy  sync.Mutex // one fault of near at a time
 }
 
 // settle is the time after a restart of Redis in which members may be missing; transit is the time before its end in
 // which an event may have been in flight.
 const settle, transit = 2 * time.Second, 500 * time.Millisecond
 
-// reload replaces the configuration at intervals.
-func (tr *trouble) reload(ctx context.Context, every time.Duration) {
-	for variant := 1; ctx.Err() == nil; variant++ {
-		testkit.Pause(ctx.Done(), every)
-		if err := tr.relay.Load(tr.file(variant)); err != nil {
-			tr.t.Errorf("reload: %v", err)
-			return
-		}
-		tr.reloads.Add(1)
-	}
+// run injects all faults until ctx ends, and leaves none.
+func (tr *trouble) run(ctx context.Context) {
+	var all sync.WaitGroup
+	s := tr.s
+	all.Go(func() { tr.every(ctx, 8*time.Second, tr.reload) })
+	all.Go(func() { tr.every(ctx, 45*time.Second, tr.restartStore) })
+	all.Go(func() { tr.every(ctx, 31*time.Second, tr.restartState) })
+	all.Go(func() { tr.every(ctx, 29*time.Second, func(n int) { tr.endNear(ctx, n) }) })
+	all.Go(func() {
+		tr.every(ctx, 37*time.Second, func(n int) {
+			tr.endNode(ctx, s.far, farDown, s.farFile, n%2 == 1, tr.scale(9*time.Second))
+		})
+	})
+	all.Go(func() { tr.every(ctx, 17*time.Second, func(n int) { tr.link(ctx, n) }) })
+	all.Wait()
 }
 
-// swap deploys another module with the same behavior.
-func (tr *trouble) swap(ctx context.Context, every time.Duration) {
-	wasm, err := os.ReadFile(filepath.Join(peers.Root(tr.t), "examples", "plugins", "quiet", "plugin.wasm"))
-	if err != nil {
-		tr.t.Error(err)
-		return
-	}
-	for n := byte(0); ctx.Err() == nil; n++ {
-		testkit.Pause(ctx.Done(), every)
-		module := append(bytes.Clone(wasm), 0, 3, 1, 'n', n) // a custom section
-		req, err := http.NewRequest(http.MethodPut, tr.relay.Admin+"/edgerelay/plugins/quiet", bytes.NewReader(module))
-		if err != nil {
-			tr.t.Error(err)
-			return
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil { // the admin API of the configuration before a reload took the connection with it
-			continue
-		}
-		answer, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			tr.t.Errorf("deploy: %s %s", resp.Status, answer)
-			return
-		}
-		tr.swaps.Add(1)
-	}
-}
-
-// restartRedis kills Redis, which persists nothing, and starts it again.
-func (tr *trouble) restartRedis(ctx context.Context, every time.Duration) {
-	for ctx.Err() == nil {
-		testkit.Pause(ctx.Done(), every)
+// every injects a fault at intervals. A long run has the interval, a short one a part of it.
+func (tr *trouble) every(ctx context.Context, interval time.Duration, fault func(n int)) {
+	for n := 0; ; n++ {
+		testkit.Pause(ctx.Done(), tr.scale(interval))
 		if ctx.Err() != nil {
 			return
 		}
-		from := time.Now()
-		tr.redis.Kill()
-		testkit.Pause(ctx.Done(), time.Second)
-		tr.redis.Restart()
-		tr.well()
-		tr.mu.Lock()
-		tr.outages = append(tr.outages, outage{from.Add(-transit), time.Now().Add(settle)})
-		tr.mu.Unlock()
-		tr.restarts.Add(1)
+		fault(n)
 	}
 }
 
-// well waits until the relay reports a healthy channel layer.
-func (tr *trouble) well() {
+// record notes a fault whose effects begin shortly before from and end shortly after now.
+func (tr *trouble) record(kind kind, from time.Time) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.incidents = append(tr.incidents, incident{kind, from.Add(-transit), time.Now().Add(settle)})
+}
+
+// happened reports whether a fault of some kinds had effects in a period.
+func (tr *trouble) happened(from, to time.Time, kinds ...kind) bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return slices.ContainsFunc(tr.incidents, func(i incident) bool {
+		return to.After(i.from) && from.Before(i.to) && slices.Contains(kinds, i.kind)
+	})
+}
+
+// reload replaces the configurations.
+func (tr *trouble) reload(n int) {
+	for r, file := range map[*peers.Relay]string{tr.s.relay: tr.s.file(n + 1), tr.s.ring: tr.s.ringFile(n + 1)} {
+		if err := r.Load(file); err != nil {
+			tr.s.t.Errorf("reload: %v", err)
+			return
+		}
+	}
+	tr.reloads.Add(1)
+}
+
+// restartStore kills Redis, which persists nothing, and starts it again.
+func (tr *trouble) restartStore(int) {
+	from := time.Now()
+	tr.s.store.Kill()
+	testkit.Pause(nil, time.Second)
+	tr.s.store.Restart()
+	tr.well(tr.s.relay)
+	tr.record(storeDown, from)
+	tr.restarts.Add(1)
+}
+
+// restartState kills the Redis of the functions, which has every confirmed write on disk, and starts it again.
+func (tr *trouble) restartState(int) {
+	from := time.Now()
+	tr.s.state.Kill()
+	testkit.Pause(nil, 300*time.Millisecond)
+	tr.s.state.Restart()
+	tr.record(stateDown, from)
+	tr.stateRestarts.Add(1)
+}
+
+// well waits until a node reports a healthy channel layer.
+func (tr *trouble) well(r *peers.Relay) {
 	err := testkit.Poll(testkit.Patience, nil, func() error {
-		_, err := get(tr.relay.Admin + "/edgerelay/health")
+		_, err := get(r.Admin + "/edgerelay/health")
 		return err
 	})
 	if err != nil {
-		tr.t.Errorf("the channel layer is still unhealthy after the restart of Redis: %v", err)
+		tr.s.t.Errorf("the channel layer is still unhealthy after the restart of Redis: %v", err)
 	}
 }
 
-// comeAndGo stops a neighbor and starts it again: in order or, where there is time to remove the dead node, by kill
-// -9.
-func (tr *trouble) comeAndGo(ctx context.Context, neighbour *peers.Relay, caddyfile string, every time.Duration,
-	kill bool,
+// endNear stops or kills the neighbor and starts it again, or drains it.
+func (tr *trouble) endNear(ctx context.Context, n int) {
+	tr.nearBusy.Lock()
+	defer tr.nearBusy.Unlock()
+	if n%3 == 1 {
+		from := time.Now()
+		tr.drainNear()
+		tr.record(nearDown, from)
+		return
+	}
+	tr.endNode(ctx, tr.s.near, nearDown, tr.s.nearFile, tr.kill && n%3 == 2, tr.scale(7*time.Second))
+}
+
+// endNode stops a node, or kills it with kill -9, and starts it again after a pause.
+func (tr *trouble) endNode(ctx context.Context, r *peers.Relay, kind kind, file func() string, kill bool,
+	down time.Duration,
 ) {
-	for n := 0; ctx.Err() == nil; n++ {
-		testkit.Pause(ctx.Done(), every)
-		if ctx.Err() != nil {
-			return
-		}
-		if kill && n%2 == 1 {
-			neighbour.Kill()
-		} else {
-			neighbour.Stop(tr.t, 30*time.Second)
-		}
-		testkit.Pause(ctx.Done(), every/4)
-		neighbour.Restart(caddyfile)
-		tr.ends.Add(1)
+	from := time.Now()
+	tr.s.end(r, true)
+	if kill {
+		r.Kill()
+		tr.kills.Add(1)
+	} else if err := r.Stop(tr.s.t, 30*time.Second); err != nil {
+		tr.s.t.Errorf("%s ended with %v", kind, err)
+	}
+	testkit.Pause(ctx.Done(), down)
+	r.Restart(file())
+	tr.s.end(r, false)
+	tr.record(kind, from)
+	tr.ends.Add(1)
+}
+
+// link cuts the link of the backplane, or holds all bytes back for some seconds, in turn.
+func (tr *trouble) link(ctx context.Context, n int) {
+	from := time.Now()
+	proxy := tr.s.toFar
+	if n%4 > 1 {
+		proxy = tr.s.toRelay
+	}
+	if n%2 == 0 {
+		proxy.Cut()
+		tr.cuts.Add(1)
+	} else {
+		proxy.Stall()
+		testkit.Pause(ctx.Done(), time.Duration(1+n%8)*time.Second)
+		proxy.Resume()
+		tr.stalls.Add(1)
+	}
+	tr.record(linkBad, from)
+}
+
+func (tr *trouble) work() []count {
+	return []count{
+		{name: "reloads", n: tr.reloads.Load()},
+		{name: "restarts of Redis", n: tr.restarts.Load()},
+		{name: "of the functions' Redis", n: tr.stateRestarts.Load()},
+		{name: "ends of near and far", n: tr.ends.Load()},
+		{name: "by kill -9", n: tr.kills.Load(), long: true},
+		{name: "links cut", n: tr.cuts.Load()},
+		{name: "links stalled", n: tr.stalls.Load(), long: true},
+		{name: "clients drained from near", n: tr.drained.Load()},
 	}
 }

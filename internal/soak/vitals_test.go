@@ -16,6 +16,9 @@ import (
 // vitals are the measures of a relay at rest.
 type vitals struct {
 	goroutines, files int
+	sockets           int // of files, those of the kernel's sockets
+	instances         int // bytes of the plugins' linear memory
+	pooled            int // bytes queued for clients, or kept for compression
 	heap, resident    int // bytes; heap and stacks after a collection, resident without pages of files
 	connections       int
 	keys              []string // in Redis
@@ -38,6 +41,12 @@ func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err er
 		return v, err
 	}
 	v.files = len(files)
+	for _, f := range files {
+		to, err := os.Readlink(fmt.Sprint("/proc/", r.PID(), "/fd/", f.Name()))
+		if err == nil && strings.HasPrefix(to, "socket:") {
+			v.sockets++
+		}
+	}
 	status, err := os.ReadFile(fmt.Sprint("/proc/", r.PID(), "/status"))
 	if err != nil {
 		return v, err
@@ -51,7 +60,16 @@ func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err er
 	if err != nil {
 		return v, err
 	}
-	v.heap, v.connections = int(m["go_memstats_heap_alloc_bytes"]+m["go_memstats_stack_inuse_bytes"]), int(m["edgerelay_connections"])
+	v.heap = int(m["go_memstats_heap_alloc_bytes"] + m["go_memstats_stack_inuse_bytes"])
+	v.connections = int(m["edgerelay_connections"])
+	for name, value := range m {
+		switch family, _, _ := strings.Cut(name, "{"); family {
+		case "edgerelay_plugin_memory_bytes":
+			v.instances += int(value)
+		case "edgerelay_compression_memory_bytes", "edgerelay_slow_socket_bytes", "edgerelay_shard_queue_bytes":
+			v.pooled += int(value)
+		}
+	}
 	for _, k := range redis.Do("KEYS", "*").([]any) {
 		v.keys = append(v.keys, k.(string))
 	}

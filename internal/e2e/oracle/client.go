@@ -91,7 +91,10 @@ func (c *Client) Run() {
 			c.o.count(func(t *Tally) { t.Reconnects++ })
 		}
 		err := c.connection()
-		if err != nil && !c.ended() && !errors.Is(err, errAnswered) {
+		switch {
+		case errors.Is(err, errAnswered):
+			testkit.Pause(c.stop, 10*time.Millisecond)
+		case err != nil:
 			testkit.Pause(c.stop, time.Duration(50+c.random.IntN(200))*time.Millisecond)
 		}
 	}
@@ -156,7 +159,8 @@ func (c *Client) Judge() {
 	}
 }
 
-// Ready returns an error that names a group without a subscription on the current connection.
+// Ready returns an error that names a group without a subscription on the current connection, or of polls without a
+// position.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +168,7 @@ func (c *Client) Ready() error {
 		return fmt.Errorf("%s has not begun", c.name)
 	}
 	for group, v := range c.views {
-		if !v.ready {
+		if !v.ready && (c.Door.lasting || v.since == "") {
 			return fmt.Errorf("%s is not subscribed to %s", c.name, group)
 		}
 	}

@@ -60,8 +60,8 @@ func (o *Oracle) Complain(format string, args ...any) {
 	}
 }
 
-// Published records an emitter's report on the event n of its series in a group: ok if the event was certainly sent. Without
-// ok, it was sent or not.
+// Published records an emitter's report on the event n of its series in a group: ok if the event was certainly sent.
+// Without ok, it was sent or not.
 func (o *Oracle) Published(emitter string, group, n int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,0 +1,94 @@
+//go:build soak
+
+package soak
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
+)
+
+// alarms are the alarms that a function has set. Each fires at least once.
+type alarms struct {
+	set, fired atomic.Int64
+
+	mu  sync.Mutex
+	due map[string]time.Time // acknowledged and not seen yet
+}
+
+// alarmDelay is the time until an alarm is due.
+const alarmDelay = 2 * time.Second
+
+// add sets an alarm.
+func (a *alarms) add(w *roomWriter, n int) {
+	name := fmt.Sprint("alarm ", w.name, ".", n)
+	err := w.do(map[string]any{"do": "alarm", "key": name, "value": "!", "at": alarmDelay.Milliseconds()})
+	if err != nil {
+		return // it may fire or not
+	}
+	a.set.Add(1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.due == nil {
+		a.due = map[string]time.Time{}
+	}
+	a.due[name+"!"] = time.Now().Add(alarmDelay)
+}
+
+// watch counts the alarms that reach a client until the result is closed.
+func (a *alarms) watch(s *site) *wstest.Raw {
+	raw, err := wstest.DialRaw(s.relay.URL+"/ws/alarms/", "")
+	if err != nil {
+		s.t.Errorf("alarms: %v", err)
+		return &wstest.Raw{}
+	}
+	go func() {
+		for {
+			text, err := raw.Next(time.Hour)
+			if err != nil {
+				return
+			}
+			if strings.HasPrefix(text, "alarm ") {
+				a.fired.Add(1)
+				a.mu.Lock()
+				delete(a.due, text)
+				a.mu.Unlock()
+			}
+		}
+	}()
+	return raw
+}
+
+// lease is the time after which an alarm of a dead node fires elsewhere.
+const lease = 30 * time.Second
+
+// settle waits for the alarms that are set. The message of one that fired while Redis restarted is lost with Redis.
+func (a *alarms) settle(s *site) {
+	missing := func() (list []string) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for name, due := range a.due {
+			if !s.trouble.happened(due.Add(-transit), due.Add(5*time.Second), storeDown, stateDown, nearDown) {
+				list = append(list, name)
+			}
+		}
+		return list
+	}
+	err := testkit.Poll(testkit.Scale(lease+15*time.Second), nil, func() error {
+		if list := missing(); len(list) > 0 {
+			return fmt.Errorf("%d alarms, such as %q", len(list), list[0])
+		}
+		return nil
+	})
+	if err != nil {
+		s.t.Errorf("alarms: these have not fired: %v", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.due = nil
+}
