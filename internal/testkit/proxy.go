@@ -25,6 +25,8 @@ type Proxy struct {
 	delay   time.Duration
 	conns   map[net.Conn]bool
 	closed  bool
+	// accepted counts the connections. Those with a number below frozenUp or frozenDown pass no bytes in that direction.
+	accepted, frozenUp, frozenDown int
 }
 
 // Relay writes the bytes b to the other side, unchanged or not. The connections of a proxy are numbered from 0. Each has
@@ -90,6 +92,19 @@ func (p *Proxy) set(stalled bool, delay time.Duration) {
 	p.changed.Broadcast()
 }
 
+// Freeze holds back all bytes of the connections that stand, in the given directions and for good: up are the bytes of
+// clients, down those of the server. Later connections are not concerned.
+func (p *Proxy) Freeze(up, down bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if up {
+		p.frozenUp = p.accepted
+	}
+	if down {
+		p.frozenDown = p.accepted
+	}
+}
+
 // Redirect leads new connections to another server. Those that stand stay.
 func (p *Proxy) Redirect(to string) {
 	p.mu.Lock()
@@ -111,6 +126,7 @@ func (p *Proxy) serve(n int, in net.Conn) {
 	defer in.Close()
 	p.mu.Lock()
 	to := p.to
+	p.accepted = n + 1
 	p.mu.Unlock()
 	network := "tcp"
 	if strings.HasPrefix(to, "/") {
@@ -137,8 +153,8 @@ func (p *Proxy) serve(n int, in net.Conn) {
 	p.conns[in], p.conns[out] = true, true
 	p.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(n, out, in, p.up) })
-	both.Go(func() { p.copy(n, in, out, p.down) })
+	both.Go(func() { p.copy(n, out, in, p.up, &p.frozenUp) })
+	both.Go(func() { p.copy(n, in, out, p.down, &p.frozenDown) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.conns, in)
@@ -147,7 +163,7 @@ func (p *Proxy) serve(n int, in net.Conn) {
 }
 
 // copy serves one direction. The end of one direction ends the other direction, too.
-func (p *Proxy) copy(n int, to, from net.Conn, relay Relay) {
+func (p *Proxy) copy(n int, to, from net.Conn, relay Relay, frozen *int) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, pieceSize)
@@ -156,7 +172,7 @@ func (p *Proxy) copy(n int, to, from net.Conn, relay Relay) {
 	}
 	for {
 		size, readErr := from.Read(buf)
-		if !p.wait() {
+		if !p.wait(n, frozen) {
 			return
 		}
 		var writeErr error
@@ -174,9 +190,9 @@ func (p *Proxy) copy(n int, to, from net.Conn, relay Relay) {
 }
 
 // wait returns when bytes may pass. It returns false at the end of the test.
-func (p *Proxy) wait() bool {
+func (p *Proxy) wait(n int, frozen *int) bool {
 	p.mu.Lock()
-	for p.stalled && !p.closed {
+	for (p.stalled || n < *frozen) && !p.closed {
 		p.changed.Wait()
 	}
 	delay, closed := p.delay, p.closed

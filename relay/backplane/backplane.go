@@ -3,7 +3,6 @@ package backplane
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -43,6 +42,7 @@ type Backplane struct {
 	ending      map[string]<-chan struct{} // by URL: closed when the previous dialer has ended
 	links       map[*link]struct{}
 	changed     chan struct{}           // closed and replaced when links change
+	look        chan struct{}           // holds a token while watchLinks shall look at all links
 	sameLayer   map[string]bool         // by URL of a Python peer: the last verdict of its probe
 	memory      map[string]remembered   // by URL of a Python web node
 	pendingLoss map[string]*pendingLoss // by node: losses to report after a reconnect
@@ -72,6 +72,7 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		dialers:      map[string]*dialer{},
 		links:        map[*link]struct{}{},
 		changed:      make(chan struct{}),
+		look:         make(chan struct{}, 1),
 		sameLayer:    map[string]bool{},
 		memory:       map[string]remembered{},
 		pendingLoss:  map[string]*pendingLoss{},
@@ -95,7 +96,7 @@ func (b *Backplane) setSettings(s Settings) {
 	s = s.WithDefaults()
 	old := b.settings.Swap(&s)
 	if old == nil || old.TLS != s.TLS {
-		b.client.Store(newClient(s.TLS))
+		b.client.Store(b.newClient(s.TLS))
 	}
 }
 
@@ -106,6 +107,7 @@ func (b *Backplane) Start() {
 	b.interest.mu.Unlock()
 	b.readLayer(b.ctx)
 	b.running.Go(b.watchLayer)
+	b.running.Go(b.watchLinks)
 	b.running.Go(b.storeMetrics)
 	b.running.Go(b.sweepQueues)
 	b.running.Go(b.tap.listenBroadcast)
@@ -257,59 +259,6 @@ func (b *Backplane) spawn(f func()) bool {
 	}
 	b.running.Go(f)
 	return true
-}
-
-// addLink registers a link. It returns false if the backplane is closing.
-func (b *Backplane) addLink(l *link) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	b.links[l] = struct{}{}
-	b.notifyLinksChanged()
-	return true
-}
-
-func (b *Backplane) removeLink(l *link) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.links, l)
-	b.notifyLinksChanged()
-}
-
-func (b *Backplane) notifyLinksChanged() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-// linkTo returns an established link to a relay, other than except.
-func (b *Backplane) linkTo(node string, except *link) (other *link, changed <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for l := range b.links {
-		if l != except && l.node == node && l.dialect == EdgeRelay {
-			return l, b.changed
-		}
-	}
-	return nil, b.changed
-}
-
-func (b *Backplane) allLinks() []*link {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	links := make([]*link, 0, len(b.links))
-	for l := range b.links {
-		links = append(links, l)
-	}
-	return links
-}
-
-// disconnect ends all links. The dialers of this node reconnect.
-func (b *Backplane) disconnect(why string) {
-	for _, l := range b.allLinks() {
-		l.end(errors.New(why))
-	}
 }
 
 // Published implements [relay.Backplane]: like an AWX emitter, it also publishes the wrapped copy that peers of the

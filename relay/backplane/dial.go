@@ -5,83 +5,43 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 )
 
-const (
-	// retryMin is the pause before the first retry; the pause doubles up to Settings.Retry.
-	retryMin = 250 * time.Millisecond
-	// selfRetry is the pause before an address that turned out to be this node's own is dialed again.
-	selfRetry = time.Minute
-	// nodeHeader carries the dialing relay's id, so that no node connects to itself.
-	nodeHeader = "Edgerelay-Node"
-)
+// nodeHeader carries the dialing relay's id, so that no node connects to itself.
+const nodeHeader = "Edgerelay-Node"
 
-// State is the state of a peer.
-type State string
+// errMovedAway ends a stalled link whose URL now leads to another node.
+var errMovedAway = errors.New("another node answers at this URL")
 
-// The states of a peer.
-const (
-	StateConnecting State = "connecting"
-	StateConnected  State = "connected"
-	// StateWaiting is the pause before the next attempt. The peer's error names the cause.
-	StateWaiting State = "waiting"
-	// StateRejected is the pause after the peer rejected our secret.
-	StateRejected State = "refused"
-	// StateRedundant means that another link to the peer exists, such as a link that the peer dialed.
-	StateRedundant State = "redundant"
-	// StateSelf means that the address is this node's own.
-	StateSelf State = "self"
-)
+// connectKey is the key of a connecting in the context of a request.
+type connectKey struct{}
 
-// dialer keeps a link to one URL.
-type dialer struct {
-	b      *Backplane
-	target Target
-	cancel context.CancelFunc
-	done   chan struct{} // closed when run has returned
-
-	endpoint Dialect     // Broadcast or Relay: the next to try
-	secret   int         // index of the secret to use next
-	python   bool        // the last connection was with a Python node
-	reached  atomic.Bool // events of the peer's layer have arrived, or would not have to
-	left     atomic.Bool // the target is no longer a peer
-
-	mu     sync.Mutex
-	state  State
-	since  time.Time
-	err    error
-	link   *link
-	node   string // of the relay there, once known
-	logged time.Time
-}
-
-func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
-	d := &dialer{
-		b: b, target: t, cancel: cancel, done: make(chan struct{}),
-		endpoint: Broadcast, state: StateConnecting, since: time.Now(),
-	}
-	if t.Dialect == Relay {
-		d.endpoint = Relay
-	}
-	return d
+// connecting has the limits of an attempt to connect.
+type connecting struct {
+	timeout time.Duration
+	segment int         // bytes per packet; 0: as many as the path takes
+	done    atomic.Bool // the connection was made
 }
 
 // newClient returns an HTTP client for handshakes.
-func newClient(config *tls.Config) *http.Client {
-	dial := &net.Dialer{Timeout: handshakeWait, KeepAlive: 15 * time.Second}
+func (b *Backplane) newClient(config *tls.Config) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			limits, options := ctx.Value(connectKey{}).(*connecting), b.socketOptions()
+			options.MaxSegment = limits.segment
+			dial := &net.Dialer{Timeout: limits.timeout, KeepAlive: -1, Control: options.Control}
 			conn, err := dial.DialContext(ctx, network, address)
-			shrinkBuffer(conn)
+			if err == nil {
+				limits.done.Store(true)
+				b.tuneSocket(conn)
+			}
 			return conn, err
 		},
 		TLSClientConfig:     config,
@@ -91,108 +51,8 @@ func newClient(config *tls.Config) *http.Client {
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// shrinkBuffer bounds the kernel's send buffer of a connection to a peer.
-func shrinkBuffer(conn net.Conn) {
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = t.NetConn()
-	}
-	wakeSoon(conn)
-	if c, ok := conn.(interface{ SetWriteBuffer(int) error }); ok {
-		_ = c.SetWriteBuffer(socketBuffer) // larger buffers only delay pings
-	}
-}
-
-// run dials until ctx ends.
-func (d *dialer) run(ctx context.Context) {
-	wait := retryMin
-	for ctx.Err() == nil && !d.b.leaving() {
-		d.setState(StateConnecting, nil)
-		began := time.Now()
-		err := d.connect(ctx)
-		if ctx.Err() != nil || d.left.Load() {
-			return
-		}
-		most := d.b.settings.Load().Retry
-		switch {
-		case errors.Is(err, RejectedSelf):
-			d.setState(StateSelf, nil)
-			sleep(ctx, jitter(selfRetry))
-			continue
-		case errors.Is(err, errRedundant):
-			d.setState(StateRedundant, nil)
-			d.awaitLinkEnd(ctx)
-			wait = retryMin
-		case errors.Is(err, RejectedSecret):
-			d.setState(StateRejected, err)
-			wait = most
-		default:
-			d.setState(StateWaiting, err)
-		}
-		if time.Since(began) > most {
-			wait = retryMin
-		}
-		if !sleep(ctx, jitter(min(wait, most))) {
-			return
-		}
-		wait = min(2*wait, most)
-	}
-}
-
-// sleep waits for d, and reports whether ctx is still active.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// jitter varies d by a fifth, so that nodes do not dial in step.
-func jitter(d time.Duration) time.Duration {
-	return d - d/5 + rand.N(2*d/5+1)
-}
-
-// awaitLinkEnd waits until no other link to the same node is left.
-func (d *dialer) awaitLinkEnd(ctx context.Context) {
-	for {
-		other, changed := d.b.linkTo(d.node, nil)
-		if other == nil {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// setState changes the state. It logs an unreachable peer at most once a minute.
-func (d *dialer) setState(s State, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.state != s || d.since.IsZero() {
-		d.since = time.Now()
-	}
-	d.state = s
-	if s != StateConnecting {
-		d.err = err
-	}
-	var ended endedError // already logged by clearLink
-	if err != nil && !errors.As(err, &ended) && time.Since(d.logged) > time.Minute {
-		d.logged = time.Now()
-		d.b.log.Warn("peer unreachable, retrying", "peer", d.target.URL, "error", err)
-	}
-	if s == StateConnected {
-		d.logged = time.Time{}
-	}
-}
-
-// connect dials and serves the link until it ends. It tries the relays' challenge first: AWX's header is for Python
-// nodes and old relays, and only for nodes that an operator has named. It tries the endpoints of both AWX
+// connect establishes a link, which is served in the background. It tries the relays' challenge first: AWX's header is
+// for Python nodes and old relays, and only for nodes that an operator has named. It tries the endpoints of both AWX
 // generations before it fails.
 // See docs/decisions/backplane.md#why-does-a-relay-dial-with-the-challenge-first
 func (d *dialer) connect(ctx context.Context) error {
@@ -241,12 +101,17 @@ type endpointError struct{ error }
 
 func (e endpointError) Unwrap() error { return e.error }
 
+// connectError is an attempt that has not made a connection: the network may be down.
+type connectError struct{ error }
+
+func (e connectError) Unwrap() error { return e.error }
+
 // endedError is the reason for the end of an established link.
 type endedError struct{ error }
 
 func (e endedError) Unwrap() error { return e.error }
 
-// dial connects to one endpoint and serves the link. With challenge it sends no header that could be replayed, and
+// dial connects to one endpoint. The link is served in the background. With challenge it sends no header that could be replayed, and
 // accepts only relays.
 func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) error {
 	s := d.b.settings.Load()
@@ -267,46 +132,52 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	if s.Dialect == Auto || s.Dialect == EdgeRelay {
 		options.Subprotocols = []string{subprotocol}
 	}
-	dialing, cancel := context.WithTimeout(ctx, handshakeWait)
+	limits := &connecting{timeout: handshakeWait}
+	if d.lately() {
+		limits.timeout = connectLately
+	}
+	dialing, cancel := context.WithTimeout(context.WithValue(ctx, connectKey{}, limits), handshakeWait)
 	defer cancel()
 	url := strings.TrimSuffix(d.target.URL, "/") + "/websocket/" + string(endpoint) + "/"
 	conn, resp, err := websocket.Dial(dialing, url, options)
 	if err != nil {
+		if !limits.done.Load() {
+			return connectError{err}
+		}
 		return d.handshakeError(resp, err)
 	}
 	if s.Dialect == Auto {
 		d.python = conn.Subprotocol() != subprotocol
 	}
 	l := d.b.newLink(conn, out, endpoint)
-	l.dialed, l.url = true, d.target.URL
-	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
-	defer stop()
-	defer l.end(nil)
+	l.dialed, l.url, l.served = true, d.target.URL, make(chan struct{})
 	switch {
 	case conn.Subprotocol() == subprotocol:
 		l.dialect = EdgeRelay
-		err = d.serveRelay(l, secret)
+		err = d.startRelay(ctx, l, secret)
 	case challenge && s.Dialect != EdgeRelay:
 		l.closeWith(websocket.StatusPolicyViolation, "edgerelay.v1 only")
-		return endpointError{errors.New("the peer does not speak edgerelay.v1")}
+		err = endpointError{errors.New("the peer does not speak edgerelay.v1")}
 	case s.Dialect == EdgeRelay:
 		l.closeWith(websocket.StatusPolicyViolation, "edgerelay.v1 only")
-		return errors.New("the peer does not speak edgerelay.v1; set dialect auto to allow Python nodes")
+		err = errors.New("the peer does not speak edgerelay.v1; set dialect auto to allow Python nodes")
 	case endpoint == Broadcast:
 		d.setConnected(l)
-		err = l.readBroadcast()
+		d.serve(ctx, l, l.readBroadcast)
 	default:
 		d.setConnected(l)
-		err = l.feedWeb()
+		d.serve(ctx, l, l.feedWeb)
 	}
-	if d.clearLink(l, err) {
-		return endedError{err}
+	if err != nil {
+		l.end(err)
 	}
 	return err
 }
 
-// serveRelay completes the handshake with a relay, and serves the link unless it is redundant.
-func (d *dialer) serveRelay(l *link, secret string) error {
+// startRelay completes the handshake with a relay, and serves the link unless it is redundant.
+func (d *dialer) startRelay(ctx context.Context, l *link, secret string) error {
+	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
+	defer stop()
 	if err := l.startHandshake(secret); err != nil {
 		l.closeWith(websocket.StatusPolicyViolation, "handshake")
 		return err
@@ -314,34 +185,15 @@ func (d *dialer) serveRelay(l *link, secret string) error {
 	d.mu.Lock()
 	d.node = l.node
 	d.mu.Unlock()
-	// If both sides dial, the link that the node with the smaller id dialed stays.
-	if other, _ := d.b.linkTo(l.node, l); other != nil && (other.dialed || d.b.id > l.node) {
-		l.closeWith(websocket.StatusNormalClosure, "redundant")
-		return errRedundant
+	for rival := l.register(); rival != nil; rival = l.register() {
+		if rival.prove(l) {
+			l.closeWith(websocket.StatusNormalClosure, reasonRedundant)
+			return errRedundant
+		}
 	}
 	d.setConnected(l)
-	return l.serveV1()
-}
-
-func (d *dialer) setConnected(l *link) {
-	d.mu.Lock()
-	d.link = l
-	d.mu.Unlock()
-	d.setState(StateConnected, nil)
-	d.b.log.Info("peer connected", "peer", l.String(), "dialect", l.dialect)
-}
-
-// clearLink forgets an ended link, and reports whether it was established.
-func (d *dialer) clearLink(l *link, err error) bool {
-	d.mu.Lock()
-	had := d.link == l
-	d.link = nil
-	d.mu.Unlock()
-	if had && l.b.ctx.Err() == nil && !d.left.Load() {
-		d.b.log.Warn("peer disconnected, retrying", "peer", l.String(), "error", err,
-			"duration", time.Since(l.began).Round(time.Millisecond))
-	}
-	return had
+	d.serve(ctx, l, l.serveV1)
+	return nil
 }
 
 // handshakeError describes a failed handshake.

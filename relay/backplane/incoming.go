@@ -139,6 +139,8 @@ func (l *link) receiveNumbered(b []byte) {
 		l.tooLarge.Store(true)
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, All: true})
 		return
+	case l.phase() == phaseRetired: // they arrive over another link
+		return
 	case !l.phase().isSource() || !in.claim(l, batch.last):
 		// Another link or node is the source of this layer, or the layer is our own.
 		l.b.stats.drop(faultSource, len(batch.events))

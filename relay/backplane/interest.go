@@ -164,10 +164,14 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 func (l *link) awaitConfirmation(ctx context.Context, seq uint64, timeout <-chan time.Time) bool {
 	for {
 		l.b.interest.mu.Lock()
-		confirmed := l.peer.confirmed
+		confirmed, now := l.peer.confirmed, l.phase()
 		l.b.interest.mu.Unlock()
 		if l.peer.confirmedSeq.Load() >= seq {
 			return true
+		}
+		if now == phaseStandby || now == phaseRetired { // another link has become the source
+			next, all := l.b.replacementSource(l)
+			return next == nil || next.awaitConfirmation(ctx, all, timeout)
 		}
 		select {
 		case <-confirmed:
@@ -203,6 +207,12 @@ func (b *Backplane) replacementSource(ended *link) (next *link, asked uint64) {
 	return nil, 0
 }
 
+// wakeWaiting makes those that await a confirmation look for the present source. interest.mu is held.
+func (p *peerState) wakeWaiting() {
+	close(p.confirmed)
+	p.confirmed = make(chan struct{})
+}
+
 // confirmInterest records the peer's confirmation of all changes up to seq.
 func (l *link) confirmInterest(seq uint64) {
 	i := &l.b.interest
@@ -222,6 +232,5 @@ func (l *link) confirmInterest(seq uint64) {
 	if seq == l.peer.askedSeq {
 		l.move(signalConfirmedAll)
 	}
-	close(l.peer.confirmed)
-	l.peer.confirmed = make(chan struct{})
+	l.peer.wakeWaiting()
 }

@@ -49,12 +49,11 @@ func (b *Backplane) readLayer(ctx context.Context) {
 		var err error
 		if id, err = asked.LayerID(ctx); err != nil {
 			b.layer.mu.Lock()
-			first := !b.layer.failing
+			first, known := !b.layer.failing, b.layer.id != ""
 			b.layer.failing = true
 			b.layer.mu.Unlock()
 			if first {
-				b.log.Warn("layer identity unreadable", "error", err,
-					"remedy", "allow keys edgerelay:*; relays exchange no events until the identity is known")
+				b.log.Warn("layer identity unreadable", "error", err, "remedy", unreadableRemedy(known))
 			}
 			return
 		}
@@ -75,6 +74,14 @@ func (b *Backplane) readLayer(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// unreadableRemedy tells what to do about an identity that cannot be read. known is set if it was read before.
+func unreadableRemedy(known bool) string {
+	if known {
+		return "check the channel layer; until it can be read again, the identity known from before counts"
+	}
+	return "allow keys edgerelay:*; relays exchange no events until the identity is known"
 }
 
 // Refresh reads the identity at once if the hub has a new channel layer. Without Refresh, this takes a second.
@@ -153,7 +160,10 @@ func (b *Backplane) chooseSources() {
 		}
 	}
 	for l := range i.relays {
-		if chosen[l.peer.layer] == nil && l.phase() == phaseStandby {
+		if l.phase() != phaseStandby {
+			continue
+		}
+		if other := chosen[l.peer.layer]; other == nil || !other.phase().isSource() && l.betterSource(other) {
 			chosen[l.peer.layer] = l
 		}
 	}

@@ -36,6 +36,8 @@ type link struct {
 	url     string // the URL that this node dialed
 	address string // the remote address of a peer that dialed
 	began   time.Time
+	served  chan struct{} // closed once a link that this node dialed has ended
+	result  error         // the reason then
 	skew    time.Duration // the lag of the dialing peer's clock
 	queue   *queue
 	// unwritten holds the events of the write during which the link ended.
@@ -50,6 +52,7 @@ type link struct {
 
 	// phaseNow holds a phase; only move changes it.
 	phaseNow atomic.Int32
+	vitals   vitals
 
 	// These fields concern relays.
 	node, name, version string
@@ -85,15 +88,15 @@ type link struct {
 
 // newLink wraps a connection.
 func (b *Backplane) newLink(conn *websocket.Conn, out *outbox, dialect Dialect) *link {
-	l := &link{
-		b: b, conn: conn, out: out, dialect: dialect, began: time.Now(),
-		queue: newQueue(b.settings.Load().QueueBytes),
-	}
+	s := b.settings.Load()
+	l := &link{b: b, conn: conn, out: out, dialect: dialect, began: time.Now(), queue: newQueue(s.QueueBytes)}
+	l.vitals.init(s)
 	l.peerGroups = map[string]map[string]struct{}{}
 	l.ctx, l.cancel = context.WithCancelCause(b.ctx)
 	l.queue.overflow = func() { l.end(errStalled) }
 	l.queue.age = b.ageLimit(func() (string, *link) { return l.String(), l })
-	out.lastProgress.Store(relay.Ticks(time.Now()))
+	out.lastProgress.Store(relay.Ticks(l.began))
+	out.lastReceived.Store(relay.Ticks(l.began))
 	conn.SetReadLimit(-1) // readMessage has its own limit
 	return l
 }
@@ -114,7 +117,9 @@ func (l *link) run() error {
 		if err == nil {
 			l.framesIn.Add(1)
 			l.b.stats.framesIn.Add(1)
+			l.vitals.handling.Store(true)
 			err = l.receive(kind, message)
+			l.vitals.handling.Store(false)
 		}
 		if err != nil {
 			l.end(err)
@@ -283,24 +288,34 @@ func (l *link) write(kind websocket.MessageType, b []byte) error {
 // errTimedOut ends a link whose peer neither answers pings nor reads.
 var errTimedOut = errors.New("timed out: no answer to a ping")
 
-// pingLoop measures the round-trip time and ends a link that has timed out.
+// pingLoop measures the round-trip time and ends a link that has timed out. It pings now and then, and when it is asked to.
 func (l *link) pingLoop() {
 	for {
 		s := l.b.settings.Load()
 		ctx, cancel := context.WithTimeout(l.ctx, s.Silence)
 		began := time.Now()
+		l.vitals.pinged.Store(relay.Ticks(began))
 		err := l.conn.Ping(ctx)
 		cancel()
 		switch {
 		case err == nil:
-			l.rtt.Store(int64(time.Since(began)))
+			took := int64(time.Since(began))
+			l.rtt.Store(took)
+			l.vitals.delay.Store(took)
+			l.vitals.pinged.Store(0)
 		case l.ctx.Err() != nil:
 			return
 		case time.Since(relay.At(l.out.lastProgress.Load())) >= s.Silence:
 			l.end(errTimedOut)
 			return
 		}
-		if !sleep(l.ctx, s.Ping) {
+		pause := time.NewTimer(s.Ping)
+		select {
+		case <-pause.C:
+		case <-l.vitals.pingNow:
+			pause.Stop()
+		case <-l.ctx.Done():
+			pause.Stop()
 			return
 		}
 	}

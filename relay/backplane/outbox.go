@@ -73,8 +73,10 @@ func (p outboxPhase) next(s outboxSignal) outboxPhase {
 type outbox struct {
 	conn    io.ReadWriteCloser
 	silence func() time.Duration // limit of a write without progress
+	tune    func(net.Conn)       // sets the options of the socket
 	// lastProgress is the time in relay.Ticks at which the peer last sent bytes or read some.
 	lastProgress atomic.Int64
+	lastReceived atomic.Int64 // the time at which the peer last sent bytes
 
 	mu      sync.Mutex // guards the fields below
 	free    sync.Cond  // signaled when writing becomes false
@@ -90,7 +92,7 @@ var outBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // newOutbox returns an outbox whose connection is set later.
 func (b *Backplane) newOutbox() *outbox {
-	o := &outbox{silence: func() time.Duration { return b.settings.Load().Silence }}
+	o := &outbox{silence: func() time.Duration { return b.settings.Load().Silence }, tune: b.tuneSocket}
 	o.free.L = &o.mu
 	return o
 }
@@ -99,7 +101,9 @@ func (b *Backplane) newOutbox() *outbox {
 func (o *outbox) Read(b []byte) (int, error) {
 	n, err := o.conn.Read(b)
 	if n > 0 {
-		o.lastProgress.Store(relay.Ticks(time.Now()))
+		now := relay.Ticks(time.Now())
+		o.lastProgress.Store(now)
+		o.lastReceived.Store(now)
 	}
 	return n, err
 }
@@ -248,7 +252,7 @@ func (a accepting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	_ = conn.SetDeadline(time.Time{}) // the server's deadlines concern requests
-	shrinkBuffer(conn)
+	a.out.tune(conn)
 	a.out.conn = conn
 	boxed := boxedConn{conn, a.out}
 	return boxed, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(boxed)), nil

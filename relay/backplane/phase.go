@@ -6,7 +6,7 @@ import "fmt"
 //
 // A link to a Python node is probed first: handshake → probing → separate or same layer. A link to a relay may turn
 // out to be redundant, and each foreign channel layer has a single source: handshake →
-// tentative → standby ⇄ asked, late, source.
+// tentative → standby ⇄ asked, late, source. Of two links to one node, one retires.
 type phase int32
 
 const (
@@ -29,6 +29,9 @@ const (
 	phaseLate
 	// phaseSource: the link is the source, and the peer has confirmed this node's interest.
 	phaseSource
+	// phaseRetired: another link to the same node has taken over, and this one ends soon. Events that still arrive over it
+	// arrive again over the other link.
+	phaseRetired
 	// phaseEnded: the link is gone. No signal leads out of this phase.
 	phaseEnded
 
@@ -36,7 +39,8 @@ const (
 )
 
 var phaseNames = [phases]string{
-	"handshake", "probing", "separate", "same layer", "tentative", "standby", "asked", "late", "source", "ended",
+	"handshake", "probing", "separate", "same layer", "tentative", "standby", "asked", "late", "source",
+	"retired", "ended",
 }
 
 // String names the phase in test failures.
@@ -73,6 +77,8 @@ const (
 	signalConfirmedAll
 	// signalOverdue: a client's subscription has waited for a confirmation in vain.
 	signalOverdue
+	// signalRetired: another link to the same node takes over.
+	signalRetired
 	// signalEnded: the connection has ended.
 	signalEnded
 
@@ -94,6 +100,9 @@ var transitions = [signals]map[phase]phase{
 	signalConfirmed:    {phaseAsked: phaseSource},
 	signalConfirmedAll: {phaseAsked: phaseSource, phaseLate: phaseSource},
 	signalOverdue:      {phaseAsked: phaseLate, phaseSource: phaseLate},
+	signalRetired: {
+		phaseStandby: phaseRetired, phaseAsked: phaseRetired, phaseLate: phaseRetired, phaseSource: phaseRetired,
+	},
 }
 
 // next returns the phase that follows p on a signal.
@@ -109,6 +118,9 @@ func (p phase) next(s signal) phase {
 
 // isSource reports whether the peer, a relay, sends this node the events of its channel layer.
 func (p phase) isSource() bool { return p == phaseAsked || p == phaseLate || p == phaseSource }
+
+// isRelay reports whether the link stands between two relays that both want to keep it.
+func (p phase) isRelay() bool { return p == phaseStandby || p.isSource() }
 
 // flow returns the treatment of events that are queued for the peer.
 func (p phase) flow() flow {

@@ -15,18 +15,19 @@ func TestPhaseTransitions(t *testing.T) {
 		phaseSeparate:  {signalSameLayer: phaseSameLayer, signalEnded: phaseEnded},
 		phaseSameLayer: {signalEnded: phaseEnded},
 		phaseTentative: {signalKept: phaseStandby, signalEnded: phaseEnded},
-		phaseStandby:   {signalChosen: phaseAsked, signalEnded: phaseEnded},
+		phaseStandby:   {signalChosen: phaseAsked, signalRetired: phaseRetired, signalEnded: phaseEnded},
 		phaseAsked: {
 			signalConfirmed: phaseSource, signalConfirmedAll: phaseSource, signalOverdue: phaseLate,
-			signalReleased: phaseStandby, signalEnded: phaseEnded,
+			signalReleased: phaseStandby, signalRetired: phaseRetired, signalEnded: phaseEnded,
 		},
 		phaseLate: {
-			signalConfirmedAll: phaseSource, signalReleased: phaseStandby, signalEnded: phaseEnded,
+			signalConfirmedAll: phaseSource, signalReleased: phaseStandby, signalRetired: phaseRetired, signalEnded: phaseEnded,
 		},
 		phaseSource: {
-			signalOverdue: phaseLate, signalReleased: phaseStandby, signalEnded: phaseEnded,
+			signalOverdue: phaseLate, signalReleased: phaseStandby, signalRetired: phaseRetired, signalEnded: phaseEnded,
 		},
-		phaseEnded: {},
+		phaseRetired: {signalEnded: phaseEnded},
+		phaseEnded:   {},
 	}
 	for p := range phases {
 		row, ok := table[p]
@@ -53,7 +54,7 @@ func TestPhaseProperties(t *testing.T) {
 		phaseHandshake: {flowOpen, false}, phaseProbing: {flowHeld, false}, phaseSeparate: {flowOpen, false},
 		phaseSameLayer: {flowClosed, false}, phaseTentative: {flowOpen, false}, phaseStandby: {flowOpen, false},
 		phaseAsked: {flowOpen, true}, phaseLate: {flowOpen, true}, phaseSource: {flowOpen, true},
-		phaseEnded: {flowClosed, false},
+		phaseRetired: {flowOpen, false}, phaseEnded: {flowClosed, false},
 	} {
 		if p.flow() != want.flow || p.isSource() != want.isSource {
 			t.Errorf("%v: flow %d, source %v; want %+v", p, p.flow(), p.isSource(), want)
@@ -76,6 +77,22 @@ func TestQueueFollowsPhase(t *testing.T) {
 	l.decide(signalSameLayer)
 	if l.phase() != phaseEnded || l.queue.flow != flowClosed {
 		t.Errorf("%v, flow %d after the end", l.phase(), l.queue.flow)
+	}
+}
+
+func TestHealthTransitions(t *testing.T) {
+	table := map[health][healthSignals]health{
+		// on      doubt, silence, life, replaced
+		healthy: {doubted, healthy, healthy, stalled},
+		doubted: {doubted, stalled, healthy, stalled},
+		stalled: {stalled, stalled, healthy, stalled},
+	}
+	for h := range healths {
+		for s := range healthSignals {
+			if got, want := h.next(s), table[h][s]; got != want {
+				t.Errorf("%v on signal %d: %v, want %v", h, s, got, want)
+			}
+		}
 	}
 }
 

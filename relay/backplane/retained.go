@@ -186,6 +186,13 @@ func (q *queue) unsent() int {
 	return q.count - q.sent
 }
 
+// awaitsAck reports whether events were sent that the peer has not acknowledged.
+func (q *queue) awaitsAck() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.sent > 0
+}
+
 // close empties the queue for good. It returns the number of events that it had, the number of dropped ones that the
 // peer has not confirmed a report of, and the groups of both.
 func (q *queue) close() (events, untold uint64, groups lostGroups) {

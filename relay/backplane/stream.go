@@ -76,7 +76,7 @@ func (l *link) takeStream(m message) {
 	}
 	b.mu.Unlock()
 	if before != nil && before != l { // the peer has noticed the end of that link before this node did
-		before.end(errReplaced)
+		b.streamMoved(before, l)
 	}
 }
 

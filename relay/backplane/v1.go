@@ -38,6 +38,8 @@ type message struct {
 	Layer string `json:"layer,omitempty"`
 	// Version is for people: nothing depends on it.
 	Version string `json:"version,omitempty"`
+	// Instead is set in the first layer message if the dialing node has found all other links between the two nodes silent.
+	Instead bool   `json:"instead,omitempty"`
 	Nonce   string `json:"nonce,omitempty"`
 	Proof   string `json:"proof,omitempty"`
 	// Join and Leave change the sender's interest; with Reset, Join replaces it. Seq numbers these changes. In
@@ -158,6 +160,7 @@ func (l *link) startHandshake(secret string) error {
 }
 
 func (l *link) setPeer(hello message) {
+	l.vitals.delay.Store(int64(time.Since(l.began))) // of the handshake
 	l.node, l.name, l.version = hello.Node, hello.Name, hello.Version
 	l.peer.layer = hello.Layer
 	l.peer.confirmed, l.peer.replaced = make(chan struct{}), make(chan struct{})
@@ -209,16 +212,18 @@ func (l *link) serveV1() error {
 	l.receive = l.receiveV1
 	i := &l.b.interest
 	i.mu.Lock()
-	i.relays[l] = struct{}{}
-	layer := l.peer.layer
-	if own := l.b.ownLayer(); own != "" { // the identity may have changed since the hello
-		l.sendMessage(message{Type: "layer", Layer: own})
+	if !l.dialed {
+		l.enlist(false)
 	}
+	layer := l.peer.layer
 	i.mu.Unlock()
 	l.sendPendingLoss()
 	defer l.replace()
 	defer l.startClock()() // before the peer is asked for events, so that the clock is known when they arrive
 	l.setPeerLayer(layer)
+	if l.dialed {
+		l.compete(false)
+	}
 	return l.run()
 }
 
@@ -329,8 +334,11 @@ func (l *link) receiveV1(kind websocket.MessageType, b []byte) error {
 			l.fault(faultBroken)
 			return nil
 		}
-		l.move(signalKept)
+		kept := l.move(signalKept) == phaseTentative
 		l.setPeerLayer(m.Layer)
+		if kept {
+			l.compete(m.Instead)
+		}
 	case "lost":
 		l.handleLoss(m)
 	default:

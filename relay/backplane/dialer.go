@@ -1,0 +1,292 @@
+package backplane
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	// retryMin is the pause before the first retry; the pause doubles up to Settings.Retry.
+	retryMin = 250 * time.Millisecond
+	// retryLately bounds the pause, and the time to connect, for a peer that was connected within latelyConnected.
+	retryLately, connectLately = time.Second, 2 * time.Second
+	latelyConnected            = 2 * time.Minute
+	// besideWait is the pause before this node dials beside a stalled link that the other side has dialed: that side is the
+	// first to dial again.
+	besideWait = time.Second
+	// selfRetry is the pause before an address that turned out to be this node's own is dialed again.
+	selfRetry = time.Minute
+)
+
+// State is the state of a peer.
+type State string
+
+// The states of a peer.
+const (
+	StateConnecting State = "connecting"
+	StateConnected  State = "connected"
+	// StateWaiting is the pause before the next attempt. The peer's error names the cause.
+	StateWaiting State = "waiting"
+	// StateRejected is the pause after the peer rejected our secret.
+	StateRejected State = "refused"
+	// StateRedundant means that another link to the peer exists, such as a link that the peer dialed.
+	StateRedundant State = "redundant"
+	// StateSelf means that the address is this node's own.
+	StateSelf State = "self"
+)
+
+// dialer keeps a link to one URL.
+type dialer struct {
+	b      *Backplane
+	target Target
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run has returned
+
+	endpoint Dialect     // Broadcast or Relay: the next to try
+	secret   int         // index of the secret to use next
+	python   bool        // the last connection was with a Python node
+	reached  atomic.Bool // events of the peer's layer have arrived, or would not have to
+	left     atomic.Bool // the target is no longer a peer
+	serving  sync.WaitGroup
+
+	mu        sync.Mutex // guards the fields below
+	state     State
+	since     time.Time
+	err       error
+	link      *link
+	connected time.Time // when a link was last established or ended
+	node      string    // of the relay there, once known
+	logged    time.Time
+}
+
+func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
+	d := &dialer{
+		b: b, target: t, cancel: cancel, done: make(chan struct{}),
+		endpoint: Broadcast, state: StateConnecting, since: time.Now(),
+	}
+	if t.Dialect == Relay {
+		d.endpoint = Relay
+	}
+	return d
+}
+
+// run dials until ctx ends, and returns when the links have ended as well.
+func (d *dialer) run(ctx context.Context) {
+	defer d.serving.Wait()
+	wait := retryMin
+	for ctx.Err() == nil && !d.left.Load() && !d.b.leaving() {
+		if l := d.current(); l != nil && !l.isStalled() {
+			wait = retryMin
+			ended := d.awaitTrouble(ctx, l)
+			if ended == nil || ctx.Err() != nil { // stalled: dial beside it
+				continue
+			}
+			if isRedundant(ended) && d.otherLink() {
+				d.awaitOthers(ctx)
+				continue
+			}
+			d.setState(StateWaiting, endedError{ended})
+			sleep(ctx, jitter(wait))
+			continue
+		}
+		began := time.Now()
+		if d.current() == nil {
+			d.setState(StateConnecting, nil)
+		}
+		err := d.connect(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if errors.Is(err, errRedundant) && d.current() == nil {
+			d.awaitOthers(ctx)
+			wait = retryMin
+			continue
+		}
+		if !d.pause(ctx, began, err, wait) {
+			return
+		}
+		wait = min(2*wait, d.b.settings.Load().Retry)
+	}
+}
+
+// pause waits after a failed attempt that began at a time.
+func (d *dialer) pause(ctx context.Context, began time.Time, err error, wait time.Duration) bool {
+	most := d.b.settings.Load().Retry
+	switch {
+	case errors.Is(err, RejectedSelf):
+		d.setState(StateSelf, nil)
+		return sleep(ctx, jitter(selfRetry))
+	case errors.Is(err, RejectedSecret):
+		d.setFailed(StateRejected, err)
+		wait = most
+	default:
+		d.setFailed(StateWaiting, err)
+	}
+	wait = jitter(min(wait, most))
+	if none := (connectError{}); errors.As(err, &none) && d.lately() { // an attempt that took long was a pause as well
+		wait = max(min(wait, jitter(retryLately))-time.Since(began), time.Millisecond)
+	}
+	return sleep(ctx, wait)
+}
+
+// lately reports whether the peer was connected a short time ago.
+func (d *dialer) lately() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.link != nil || !d.connected.IsZero() && time.Since(d.connected) < latelyConnected
+}
+
+// current returns the link that this dialer has made, nil if it has ended.
+func (d *dialer) current() *link {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.link
+}
+
+// sleep waits for d, and reports whether ctx is still active.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// jitter varies d by a fifth, so that nodes do not dial in step.
+func jitter(d time.Duration) time.Duration {
+	return d - d/5 + rand.N(2*d/5+1)
+}
+
+// isRedundant reports whether a link ended in favor of another one to the same node.
+func isRedundant(ended error) bool {
+	var closed websocket.CloseError
+	return errors.Is(ended, errRedundant) || errors.Is(ended, errReplaced) || errors.Is(ended, errSilent) ||
+		errors.As(ended, &closed) && closed.Code == websocket.StatusNormalClosure && closed.Reason == reasonRedundant
+}
+
+// awaitTrouble waits until a link has ended, and returns the reason; or until it has stalled, and returns nil.
+func (d *dialer) awaitTrouble(ctx context.Context, l *link) (ended error) {
+	for {
+		changed := d.b.linksChanged()
+		if l.isStalled() {
+			return nil
+		}
+		select {
+		case <-l.served:
+			return l.result
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// otherLink reports whether a healthy link to the dialer's node stands.
+func (d *dialer) otherLink() bool {
+	other, _ := d.b.linkTo(d.knownNode(), nil)
+	return other != nil
+}
+
+// awaitOthers waits until no healthy link to the same node is left.
+func (d *dialer) awaitOthers(ctx context.Context) {
+	d.setState(StateRedundant, nil)
+	node := d.knownNode()
+	for {
+		other, changed := d.b.linkTo(node, nil)
+		if other == nil {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if d.b.stalledLinkTo(node) {
+		sleep(ctx, jitter(besideWait))
+		return
+	}
+	sleep(ctx, jitter(retryMin))
+}
+
+func (d *dialer) knownNode() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.node
+}
+
+// setFailed is setState after a failed attempt. A stalled link is still there, and its state stays.
+func (d *dialer) setFailed(s State, err error) {
+	if d.current() == nil {
+		d.setState(s, err)
+	}
+}
+
+// serve serves an established link in the background.
+func (d *dialer) serve(ctx context.Context, l *link, f func() error) {
+	d.serving.Go(func() {
+		stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
+		defer stop()
+		l.result = f()
+		l.end(nil)
+		d.clearLink(l, l.result)
+		close(l.served)
+	})
+}
+
+// setState changes the state. It logs an unreachable peer at most once a minute.
+func (d *dialer) setState(s State, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state != s || d.since.IsZero() {
+		d.since = time.Now()
+	}
+	d.state = s
+	if s != StateConnecting {
+		d.err = err
+	}
+	var ended endedError // already logged by clearLink
+	if err != nil && !errors.As(err, &ended) && time.Since(d.logged) > time.Minute {
+		d.logged = time.Now()
+		d.b.log.Warn("peer unreachable, retrying", "peer", d.target.URL, "error", err)
+	}
+	if s == StateConnected {
+		d.logged = time.Time{}
+	}
+}
+
+// setConnected records a new link. A stalled link to an earlier node at the same URL ends: that node is gone from there.
+func (d *dialer) setConnected(l *link) {
+	d.mu.Lock()
+	before := d.link
+	d.link, d.connected = l, time.Now()
+	d.mu.Unlock()
+	d.setState(StateConnected, nil)
+	d.b.log.Info("peer connected", "peer", l.String(), "dialect", l.dialect)
+	if before != nil && before.node != l.node {
+		before.end(errMovedAway)
+	}
+}
+
+// clearLink forgets an ended link.
+func (d *dialer) clearLink(l *link, err error) {
+	d.mu.Lock()
+	had := d.link == l
+	if had {
+		d.link, d.connected = nil, time.Now()
+	}
+	d.mu.Unlock()
+	if had && l.b.ctx.Err() == nil && !d.left.Load() && !isRedundant(err) {
+		d.b.log.Warn("peer disconnected, retrying", "peer", l.String(), "error", err,
+			"duration", time.Since(l.began).Round(time.Millisecond))
+	}
+}

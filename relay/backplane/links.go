@@ -1,0 +1,75 @@
+package backplane
+
+import "errors"
+
+// addLink registers a link. It returns false if the backplane is closing.
+func (b *Backplane) addLink(l *link) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.links[l] = struct{}{}
+	b.notifyLinksChanged()
+	return true
+}
+
+func (b *Backplane) removeLink(l *link) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.links, l)
+	b.notifyLinksChanged()
+}
+
+func (b *Backplane) notifyLinksChanged() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// linksChanged returns a channel that is closed when a link is established, ends, stalls or recovers.
+func (b *Backplane) linksChanged() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.changed
+}
+
+// linkTo returns an established link to a relay that has not stalled, other than except.
+func (b *Backplane) linkTo(node string, except *link) (other *link, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range b.links {
+		if l != except && l.node == node && l.dialect == EdgeRelay && !l.isStalled() {
+			return l, b.changed
+		}
+	}
+	return nil, b.changed
+}
+
+// stalledLinkTo reports whether a stalled link to a relay stands.
+func (b *Backplane) stalledLinkTo(node string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for l := range b.links {
+		if l.node == node && l.isStalled() {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Backplane) allLinks() []*link {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	links := make([]*link, 0, len(b.links))
+	for l := range b.links {
+		links = append(links, l)
+	}
+	return links
+}
+
+// disconnect ends all links. The dialers of this node reconnect.
+func (b *Backplane) disconnect(why string) {
+	for _, l := range b.allLinks() {
+		l.end(errors.New(why))
+	}
+}
