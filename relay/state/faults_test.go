@@ -247,3 +247,38 @@ func TestFullQueueIsBusyAndCloseAnswersAll(t *testing.T) {
 		t.Errorf("%d busy and %d unavailable", b, u)
 	}
 }
+
+// However many plugins fill the queue, there is room for a request of another one.
+func TestAFullQueueHasRoomForAnotherPlugin(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c, err := Connect(Hosts{URLs: []string{"redis://" + silent.Addr().String()}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := Open(c, Limits{Timeout: time.Minute}, slog.New(slog.DiscardHandler)) // no request gets too old
+	var busy [4]atomic.Int64
+	var all sync.WaitGroup
+	for plugin := range busy {
+		for range []int{maxQueued, maxQueued, maxQueued, 1}[plugin] {
+			all.Add(1)
+			s.Start(&Request{Plugin: fmt.Sprint(plugin), Op: Get, Key: "a"}, func(res Response) {
+				defer all.Done()
+				if res.Status == Busy {
+					busy[plugin].Add(1)
+				}
+			})
+		}
+	}
+	s.Close()
+	all.Wait()
+	for plugin, want := range []int64{maxQueued / 2, maxQueued * 3 / 4, maxQueued * 7 / 8, 0} {
+		if got := busy[plugin].Load(); got != want {
+			t.Errorf("plugin %d: %d requests refused, want %d", plugin, got, want)
+		}
+	}
+}

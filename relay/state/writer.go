@@ -13,7 +13,8 @@ const (
 	// maxBatch and maxBatchBytes bound a round trip.
 	maxBatch      = 256
 	maxBatchBytes = 1 << 20
-	// maxQueued and maxQueuedBytes bound the requests that wait for a shard. A plugin may have half of them.
+	// maxQueued and maxQueuedBytes bound the requests that wait for a shard. A plugin may have as many as are
+	// free: half of them, a third beside one plugin that has as many, and so on. So there is always room for another plugin.
 	maxQueued      = 16_384
 	maxQueuedBytes = 64 << 20
 	// retryPauseMin and retryPauseMax bound the pause after a failed round trip.
@@ -84,7 +85,7 @@ func (w *writer) add(r *Request, done func(Response)) bool {
 	}
 	own := w.shares[r.Plugin].plus(q, 1)
 	total := w.total.plus(q, 1)
-	if r.Op < OpCount && (own.beyond(maxQueued/2, maxQueuedBytes/2) || total.beyond(maxQueued, maxQueuedBytes)) {
+	if r.Op < OpCount && own.beyond(maxQueued-total.requests, maxQueuedBytes-total.bytes) {
 		return false
 	}
 	w.shares[r.Plugin], w.total = own, total
