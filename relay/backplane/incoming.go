@@ -133,7 +133,7 @@ func (l *link) receiveNumbered(b []byte) {
 	in.reading.Lock()
 	defer in.reading.Unlock()
 	before := in.claimed.Load()
-	batch, ok := l.decodeBatch(b, before)
+	head, batch, ok := l.decodeBatch(b, before)
 	switch {
 	case !ok: // the numbers of the next batch show no other loss
 		l.tooLarge.Store(true)
@@ -161,6 +161,9 @@ func (l *link) receiveNumbered(b []byte) {
 		}
 	}
 	if len(batch.events) > 0 {
+		if l.timed {
+			l.observeLag(head, &batch)
+		}
 		l.b.deliver(l, batch.events)
 	}
 	in.mu.Lock()
@@ -173,15 +176,12 @@ func (l *link) receiveNumbered(b []byte) {
 }
 
 // decodeBatch reads a batch of the peer's stream without the events up to the number after.
-func (l *link) decodeBatch(b []byte, after uint64) (batch numberedBatch, ok bool) {
-	if !l.timed {
-		return decodeNumbered(b, after, l.fault)
+func (l *link) decodeBatch(b []byte, after uint64) (head timedHead, batch numberedBatch, ok bool) {
+	if l.timed {
+		return decodeTimed(b, after, l.b.settings.Load().FrameSize, l.fault)
 	}
-	head, batch, ok := decodeTimed(b, after, l.b.settings.Load().FrameSize, l.fault)
-	if ok && l.phase().isSource() {
-		l.observeLag(head, &batch)
-	}
-	return batch, ok
+	batch, ok = decodeNumbered(b, after, l.fault)
+	return head, batch, ok
 }
 
 // reportTooLarge reports a skipped message, whose events nothing is known about.

@@ -116,6 +116,7 @@ func TestLinkSurvivesDamage(t *testing.T) {
 	l := newTestLink(t)
 	l.in, l.resumes, l.timed = l.b.incomingOf("peer"), true, true
 	l.phaseNow.Store(int32(phaseSource))
+	l.in.ask(l)
 	_, first := timedBatches(t, timedHead{}, 1, jobBatch(20, 2))
 	_, second := timedBatches(t, timedHead{}, 41, jobBatch(20, 2)) // 21 to 40 are in the one between
 	first[len(first)-20] ^= 0x55
