@@ -68,7 +68,11 @@ func replace(p *played) {
 	p.AwaitSources(n, len(p.Nodes)-1)
 	p.remark("connected %.1f s after its start", time.Since(began).Seconds())
 	p.Repaired()
-	p.Pass(30 * time.Second) // longer than a dead link needs to time out
+	rest := 30 * time.Second // longer than a dead link needs to time out
+	if !full() {
+		rest = 8 * time.Second // back is bounded by less
+	}
+	p.Pass(rest)
 }
 
 func rollingRestart(p *played) {

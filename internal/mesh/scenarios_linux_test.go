@@ -68,7 +68,7 @@ var links = []scenario{
 	},
 	{
 		name:    "MTU black hole for 30 s, events of 5 KiB",
-		options: site.Options{Size: 5120, Random: true, Clients: 15},
+		options: site.Options{Size: 5120, Random: true, Clients: 15, Rate: 40}, // events of 33 s fit into a peer's queue
 		fault: func(p *played) {
 			p.Pass(3 * time.Second)
 			p.link(0, wire.Rule{MTU: 600})
