@@ -20,8 +20,8 @@ type health struct {
 	Drain *DrainStatus `json:"drain,omitempty"`
 	// LastLoss describes the last loss, certain or possible; absent without a loss.
 	LastLoss *Loss `json:"last_loss,omitempty"`
-	// Peers counts the nodes of the backplane. Peers do not affect Status. Absent without a backplane.
-	Peers *PeerCount `json:"peers,omitempty"`
+	// Peers describes the nodes of the backplane. Peers do not affect Status. Absent without a backplane.
+	Peers *healthPeers `json:"peers,omitempty"`
 	// HistoryTrouble describes why the histories of groups are not kept at the moment; absent if they are. It does not
 	// affect Status: events reach the clients.
 	HistoryTrouble string `json:"history_trouble,omitempty"`
@@ -46,7 +46,7 @@ func WriteHealth(n *node.Node, w http.ResponseWriter, details bool) error {
 	}
 	if details {
 		s.Plugins = unhealthyPlugins(n)
-		s.LastLoss, s.Peers = lastLoss(n), countPeers(n)
+		s.LastLoss, s.Peers = lastLoss(n), peersHealth(n)
 		if h := historyStatus(n); h != nil {
 			s.HistoryTrouble = h.Trouble
 		}

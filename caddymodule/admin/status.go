@@ -9,6 +9,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/publishing"
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
 // Status is the response to GET /edgerelay/status.
@@ -92,10 +93,7 @@ type Totals struct {
 }
 
 // PeerCount counts the nodes of the backplane.
-type PeerCount struct {
-	Connected int `json:"connected"`
-	Known     int `json:"known"`
-}
+type PeerCount = backplane.PeerCount
 
 // Limits are limits of the hub; 0 is no limit.
 type Limits struct {
@@ -189,14 +187,8 @@ func countPeers(n *node.Node) *PeerCount {
 	if plane == nil {
 		return nil
 	}
-	count := &PeerCount{}
-	for _, p := range plane.Peers() {
-		count.Known++
-		if p.State == "connected" {
-			count.Connected++
-		}
-	}
-	return count
+	count := backplane.CountNodes(plane.Nodes())
+	return &count
 }
 
 // Loss is an incident in which clients missed events, or may have missed events.

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +18,8 @@ func peerCommand() *cobra.Command {
 	requireSubcommand(cmd)
 	list := &cobra.Command{
 		Use: "list", Short: "List the nodes of the backplane", Args: cobra.NoArgs,
-		Long:    "Lists the peers of this node: version, state, round-trip time, lag and dropped events of each link.",
+		Long: "Lists the other nodes: version, state, round-trip time, lag and dropped events. Below a node with several\n" +
+			"links, each link has a line. An address that is this node's own has the state self.",
 		Example: "  caddy edgerelay peer list\n  caddy edgerelay peer list --json | jq -r '.peers[].state'",
 	}
 	address, asJSON := addAddressFlag(list), addJSONFlag(list)
@@ -28,10 +31,22 @@ func peerCommand() *cobra.Command {
 }
 
 func writePeers(w io.Writer, peers *backplane.Status) error {
-	t := newTable(w, "PEER", "NAME", "VERSION", "STATE", "DIALECT", "RTT", "LAG", "GROUPS", "QUEUED", "DROPPED", "ERROR")
-	for _, p := range peers.Peers {
-		t.row(p.URL+p.Address, p.Name, p.Version, string(p.State), string(p.Dialect), fmt.Sprintf("%.1fms", p.RTT*1000),
-			fmt.Sprintf("%.1fs", p.Lag), comma(p.Groups), comma(p.Queued), comma(uint64(p.Dropped)), p.Error)
+	t := newTable(w, "PEER", "NAME", "VERSION", "STATE", "SINCE", "DIALECT", "RTT", "LAG", "GROUPS", "QUEUED", "DROPPED", "ERROR")
+	row := func(name string, p *backplane.Peer) {
+		t.row(name, p.Name, p.Version, string(p.State), p.Since.Format(time.RFC3339), string(p.Dialect),
+			fmt.Sprintf("%.1fms", p.RTT*1000), fmt.Sprintf("%.1fs", p.Lag), comma(p.Groups), comma(p.Queued),
+			comma(uint64(p.Dropped)), p.Error)
 	}
-	return t.flush()
+	for _, n := range peers.Peers {
+		row(cmp.Or(n.URL, n.Address), &n.Peer)
+		for _, p := range n.Links {
+			row("  "+cmp.Or(p.URL, p.Address), &p)
+		}
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	count := backplane.CountNodes(peers.Peers)
+	_, err := fmt.Fprintf(w, "\n%d of %d nodes connected\n", count.Connected, count.Known)
+	return err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -128,7 +129,7 @@ func writeTop(w io.Writer, o *admin.Overview, width int) {
 		fmt.Fprintf(w, "\n%-40s %-12s %-10s %8s %8s %8s\n", "PEERS", "STATE", "DIALECT", "RTT", "LAG", "DROPPED")
 		for _, p := range o.Backplane.Peers {
 			row("%-40.40s %-12s %-10s %6.1fms %7.1fs %8d %s",
-				p.URL+p.Address, p.State, p.Dialect, p.RTT*1000, p.Lag, p.Dropped, p.Error)
+				cmp.Or(p.URL, p.Address), p.State, p.Dialect, p.RTT*1000, p.Lag, p.Dropped, p.Error)
 		}
 	}
 	if len(o.PluginList) > 0 {

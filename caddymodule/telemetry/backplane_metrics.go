@@ -1,13 +1,15 @@
 package telemetry
 
 import (
-	"net"
-
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
 var (
-	descPeers       = desc("backplane_peers", "Peers by state and dialect.", "state", "dialect")
+	descPeers         = desc("backplane_peers", "Nodes by state and dialect.", "state", "dialect")
+	descPeersExpected = desc("backplane_peers_expected",
+		"Other nodes that the settings or a discovery name.")
+	descPeerConnected = desc("backplane_peer_connected",
+		"1 if a node that the settings or a discovery name is connected, else 0.", "peer")
 	descPeerRTT     = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
 	descPeerLag     = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
 	descPeerArrival = desc("backplane_peer_arrival_lag_seconds",
@@ -27,34 +29,44 @@ func collectBackplane(out sink, plane *backplane.Backplane) {
 		dialect backplane.Dialect
 	}
 	states := map[kind]int{}
-	rtt, lag, arrival := map[string]float64{}, map[string]float64{}, map[string]float64{}
-	for _, p := range plane.Peers() {
-		states[kind{p.State, p.Dialect}]++
-		name := p.URL
-		if name == "" {
-			name = p.Name
+	type times struct{ rtt, lag, arrival float64 }
+	measured := map[string]times{}
+	nodes := plane.Nodes()
+	for i := range nodes {
+		n := &nodes[i]
+		states[kind{n.State, n.Dialect}]++
+		if n.State == backplane.StateSelf {
+			continue
 		}
-		if name == "" {
-			name, _, _ = net.SplitHostPort(p.Address)
+		label := n.Label()
+		before := measured[label] // nodes that dialed this one may share a name
+		measured[label] = times{
+			max(before.rtt, n.RTT), max(before.lag, n.Lag), max(before.arrival, n.ArrivalLag),
 		}
-		rtt[name], lag[name] = max(rtt[name], p.RTT), max(lag[name], p.Lag)
-		arrival[name] = max(arrival[name], p.ArrivalLag)
+		if n.Expected {
+			connected := 0.0
+			if n.State == backplane.StateConnected {
+				connected = 1
+			}
+			out.gauge(descPeerConnected, connected, label)
+		}
 	}
+	out.gauge(descPeersExpected, float64(backplane.CountNodes(nodes).Expected))
 	for k, n := range states {
 		out.gauge(descPeers, float64(n), string(k.state), string(k.dialect))
 	}
-	for name := range rtt {
-		out.gauge(descPeerRTT, rtt[name], name)
-		out.gauge(descPeerLag, lag[name], name)
-		out.gauge(descPeerArrival, arrival[name], name)
+	for label, m := range measured {
+		out.gauge(descPeerRTT, m.rtt, label)
+		out.gauge(descPeerLag, m.lag, label)
+		out.gauge(descPeerArrival, m.arrival, label)
 	}
 	s := plane.Stats()
 	out.count(descPeerFrames, s.FramesIn, "in")
 	out.count(descPeerFrames, s.FramesOut, "out")
 	out.count(descPeerEvents, s.EventsIn, "in")
 	out.count(descPeerEvents, s.EventsOut, "out")
-	for reason, n := range s.Dropped {
-		out.count(descPeerDropped, n, reason)
+	for _, reason := range backplane.DropReasons() { // a counter that begins with its first loss shows no increase
+		out.count(descPeerDropped, s.Dropped[reason], reason)
 	}
 	for reason, n := range s.Rejected {
 		out.count(descPeerRejected, n, string(reason))

@@ -103,7 +103,7 @@ func (b *Backplane) ageLimit(of func() (peer string, l *link)) ageLimit {
 
 // countExpired counts events that were queued for a peer for too long, and logs the first of a series.
 func (b *Backplane) countExpired(peer string, age time.Duration, expired int, first bool) {
-	b.stats.drop(faultExpired, expired)
+	b.stats.lose(peer, faultExpired, expired)
 	b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: expired})
 	if first {
 		b.log.Warn("events for a peer expired", "peer", peer, "queue_age", age,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,10 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	dialing, cancel := context.WithTimeout(context.WithValue(ctx, connectKey{}, limits), handshakeWait)
 	defer cancel()
 	url := strings.TrimSuffix(d.target.URL, "/") + "/websocket/" + string(endpoint) + "/"
-	conn, resp, err := websocket.Dial(dialing, url, options)
+	var remote string
+	conn, resp, err := websocket.Dial(httptrace.WithClientTrace(dialing, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { remote = info.Conn.RemoteAddr().String() },
+	}), url, options)
 	if err != nil {
 		if !limits.done.Load() {
 			return connectError{err}
@@ -150,6 +154,7 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 		d.python = conn.Subprotocol() != subprotocol
 	}
 	l := d.b.newLink(conn, out, endpoint)
+	l.remote = remote
 	l.dialed, l.url, l.served = true, d.target.URL, make(chan struct{})
 	switch {
 	case conn.Subprotocol() == subprotocol:

@@ -41,6 +41,9 @@ const (
 	StateSelf State = "self"
 )
 
+// up reports whether the address needs no link, or has one.
+func (s State) up() bool { return s == StateConnected || s == StateRedundant || s == StateSelf }
+
 // dialer keeps a link to one URL.
 type dialer struct {
 	b      *Backplane
@@ -58,6 +61,7 @@ type dialer struct {
 	mu        sync.Mutex // guards the fields below
 	state     State
 	since     time.Time
+	lost      time.Time // when the node was without a link, first
 	err       error
 	link      *link
 	connected time.Time // when a link was last established or ended
@@ -68,7 +72,7 @@ type dialer struct {
 func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
 	d := &dialer{
 		b: b, target: t, cancel: cancel, done: make(chan struct{}),
-		endpoint: Broadcast, state: StateConnecting, since: time.Now(),
+		endpoint: Broadcast, state: StateConnecting, since: time.Now(), lost: time.Now(),
 	}
 	if t.Dialect == Relay {
 		d.endpoint = Relay
@@ -249,6 +253,9 @@ func (d *dialer) setState(s State, err error) {
 	defer d.mu.Unlock()
 	if d.state != s || d.since.IsZero() {
 		d.since = time.Now()
+	}
+	if d.state.up() && !s.up() {
+		d.lost = time.Now()
 	}
 	d.state = s
 	if s != StateConnecting {

@@ -35,6 +35,7 @@ type link struct {
 	dialed  bool
 	url     string // the URL that this node dialed
 	address string // the remote address of a peer that dialed
+	remote  string // the remote address of a peer that this node dialed
 	began   time.Time
 	served  chan struct{} // closed once a link that this node dialed has ended
 	result  error         // the reason then
@@ -212,7 +213,7 @@ func (l *link) push(e *event) {
 
 // countOverflow counts events that were dropped from a peer's full queue, and logs the first of a series.
 func (b *Backplane) countOverflow(peer string, limit, dropped int, first bool) {
-	b.stats.drop(faultQueue, dropped)
+	b.stats.lose(peer, faultQueue, dropped)
 	b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: dropped})
 	if first {
 		b.log.Warn("slow peer, oldest events dropped", "peer", peer, "queue_bytes", limit)

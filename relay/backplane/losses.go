@@ -80,7 +80,7 @@ func (l *link) abandon(unwritten []*event) {
 
 // countLost counts and logs events that were lost with a link.
 func (b *Backplane) countLost(peer string, events int) {
-	b.stats.drop(faultLink, events)
+	b.stats.lose(peer, faultLink, events)
 	b.hub.Lost(relay.Loss{Cause: relay.LossPeerQueue, Events: events})
 	b.log.Warn("peer queue lost", "peer", peer, "count", events, "remedy", "check the network between the nodes")
 }
@@ -145,6 +145,7 @@ func (l *link) handleLoss(m message) {
 		return
 	}
 	l.jumped.Store(false)
+	l.b.stats.noteLoss(l.String(), "reported", int(min(m.Count, 1<<31)))
 	l.b.log.Warn("peer reports lost events", "peer", l.String(),
 		"count", m.Count)
 	l.b.hub.Lost(relay.Loss{

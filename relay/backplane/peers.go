@@ -13,6 +13,10 @@ type Peer struct {
 	Address string `json:"address,omitempty"`
 	// Found is set if this node dials a peer that no operator has named.
 	Found bool `json:"-"`
+	// Remote is the network address of a peer that this node dialed.
+	Remote string `json:"-"`
+	// Lost is the time since when a dialed address has been without a link.
+	Lost time.Time `json:"-"`
 	// Name, Node and Layer describe a relay: its name, the id of its run, and the identity of its channel layer.
 	Name  string `json:"name,omitempty"`
 	Node  string `json:"node,omitempty"`
@@ -57,7 +61,8 @@ type Peer struct {
 	FramesOut uint64 `json:"frames_out"`
 }
 
-// Peers lists all peers; those that this node dials come first.
+// Peers lists all links, and the addresses that are being dialed; those that this node dials come first. [Backplane.Nodes]
+// sums them by node.
 func (b *Backplane) Peers() []Peer {
 	peers := []Peer{}
 	b.mu.Lock()
@@ -68,7 +73,9 @@ func (b *Backplane) Peers() []Peer {
 	b.mu.Unlock()
 	for _, d := range dialers {
 		d.mu.Lock()
-		l, p := d.link, Peer{URL: d.target.URL, Found: d.target.Found, Node: d.node, State: d.state, Since: d.since}
+		l, p := d.link, Peer{
+			URL: d.target.URL, Found: d.target.Found, Node: d.node, State: d.state, Since: d.since, Lost: d.lost,
+		}
 		if d.err != nil && d.state != StateConnected {
 			p.Error = d.err.Error()
 		}
@@ -92,7 +99,7 @@ func (b *Backplane) Peers() []Peer {
 }
 
 func (l *link) describe(p *Peer) {
-	p.Name, p.Node, p.Version, p.Dialect = l.name, l.node, l.version, l.dialect
+	p.Name, p.Node, p.Version, p.Dialect, p.Remote = l.name, l.node, l.version, l.dialect, l.remote
 	own := l.b.ownLayer()
 	l.b.interest.mu.Lock()
 	p.Layer = l.peer.layer
@@ -130,7 +137,8 @@ type Status struct {
 	Node  string `json:"node"`
 	Name  string `json:"name"`
 	Layer string `json:"layer"`
-	Peers []Peer `json:"peers"`
+	// Peers has one entry for each other node, and one for each address that is this node's own.
+	Peers []PeerNode `json:"peers"`
 	// Dropped counts dropped events and messages of all links since the start, by reason.
 	Dropped map[string]uint64 `json:"dropped"`
 }
@@ -138,6 +146,6 @@ type Status struct {
 // Status returns the state of this node and all peers.
 func (b *Backplane) Status() Status {
 	return Status{
-		Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Peers: b.Peers(), Dropped: b.Stats().Dropped,
+		Node: b.id, Name: b.settings.Load().Name, Layer: b.ownLayer(), Peers: b.Nodes(), Dropped: b.Stats().Dropped,
 	}
 }

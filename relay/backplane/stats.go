@@ -27,6 +27,7 @@ type counters struct {
 	mu      sync.Mutex
 	dropped map[string]uint64
 	refused map[Rejection]uint64
+	losses  map[string]PeerLoss // by name of the peer
 }
 
 func (c *counters) drop(why fault, n int) {

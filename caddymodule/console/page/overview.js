@@ -63,10 +63,10 @@ function render(o) {
 	show($("drops"), table("Dropped and ended", [["What", "", r => r[0]], ["Reason", "", r => words(r[1])], ["Count", "n", r => count(r[2])]], reasons, "No drops, no ended connections."));
 
 	const peers = o.backplane?.peers ?? [];
-	$("peers-note").textContent = o.peers ? `${o.peers.connected} of ${o.peers.known} links up; this node is ${o.backplane.name}` : "";
+	$("peers-note").textContent = o.peers ? `${o.peers.connected} of ${o.peers.known} other nodes connected; this node is ${o.backplane.name}` : "";
 	show($("peers"), table("Nodes", [
 		["Node", "", p => [p.name || p.url || p.address, p.name && (p.url || p.address) ? element("div", p.url || p.address, {class: "none"}) : ""]],
-		["Link", "", p => pill(p.state, p.state === "connected" ? "good" : ["self", "redundant"].includes(p.state) ? "" : "bad")],
+		["State", "", p => pill(p.state, p.state === "connected" ? "good" : p.state === "self" ? "" : "bad")],
 		["Version", "extra", p => p.version || "–"],
 		["Dialect", "extra", p => (p.dialect || "–") + (p.same_layer ? ", same layer" : "")],
 		["Groups", "n extra", p => count(p.groups)],
@@ -75,7 +75,8 @@ function render(o) {
 		["Round trip", "n", p => p.rtt_seconds ? span(p.rtt_seconds) : "–"],
 		["Lag", "n", p => p.queued ? span(p.lag_seconds) : "0"],
 		["Queue", "n extra", p => p.queued ? `${count(p.queued)}, ${bytes(p.queued_bytes)}` : "0"],
-		["Queue full", "n", p => count(p.dropped)],
+		["Dropped", "n", p => count(p.dropped)],
+		["Last loss", "extra", p => p.last_loss ? `${words(p.last_loss.reason)}, ${new Date(p.last_loss.at).toLocaleString()}` : "–"],
 		["Input rejected", "n extra", p => count(p.faults)],
 		["Clock", "n extra", p => p.clock_behind_seconds ? span(Math.abs(p.clock_behind_seconds)) + (p.clock_behind_seconds < 0 ? " ahead" : " behind") : "in sync"],
 	], peers, o.backplane ? "No other node is known." : "This node has no backplane.", p => p.error));
