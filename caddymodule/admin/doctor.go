@@ -148,13 +148,13 @@ func checkBackends(ctx context.Context, running *node.Node) []doctor.Finding {
 	return list
 }
 
-// maxPeerChecks is the number of concurrent handshakes with peers.
-const maxPeerChecks = 8
+// maxPeerChecks is the number of peers that are examined at a time. Each takes ten seconds at most.
+const maxPeerChecks = 100
 
-// checkPeers shakes hands with all configured and discovered peers.
-func checkPeers(ctx context.Context, c *node.Config, running *node.Node) []doctor.Finding {
+// checkPeers shakes hands with all configured and discovered peers, and measures the paths to them.
+func checkPeers(ctx context.Context, c *node.Config, running *node.Node) (findings []doctor.Finding) {
 	s, targets := c.Backplane.Settings, peerTargets(c, running)
-	list := make([]doctor.Finding, len(targets))
+	list := make([][]doctor.Finding, len(targets))
 	var checks sync.WaitGroup
 	slots := make(chan struct{}, maxPeerChecks)
 	for i, target := range targets {
@@ -165,6 +165,25 @@ func checkPeers(ctx context.Context, c *node.Config, running *node.Node) []docto
 		})
 	}
 	checks.Wait()
+	return append(slices.Concat(list...), checkPeerClocks(running)...)
+}
+
+// checkPeerClocks reports the clocks of peers as the running backplane has measured them.
+func checkPeerClocks(running *node.Node) (list []doctor.Finding) {
+	if running == nil {
+		return nil
+	}
+	plane := running.Backplane.Load()
+	if plane == nil {
+		return nil
+	}
+	nodes := plane.Nodes()
+	for i := range nodes {
+		if n := &nodes[i]; n.ClockError > 0 && n.State == backplane.StateConnected {
+			seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+			list = append(list, doctor.PeerClock(n.Label(), seconds(n.ClockBehind), seconds(n.ClockError)))
+		}
+	}
 	return list
 }
 

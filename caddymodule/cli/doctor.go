@@ -27,8 +27,8 @@ func doctorCommand() *cobra.Command {
 		Short: "Check every stage of an event's path",
 		Args:  cobra.NoArgs,
 		Long: "Checks Redis, its settings and the user's rights, deleted memberships, capacity, other prefixes,\n" +
-			"AWX's API and cookies, the connection to AWX's uWSGI, Caddy's admin API and trusted proxies, secret\n" +
-			"and clock of each peer, and file descriptors. Then sends an event through the channel layer to a\n" +
+			"AWX's API and cookies, the connection to AWX's uWSGI, Caddy's admin API and trusted proxies, secret,\n" +
+			"clock, certificate and path of each peer, and file descriptors. Then sends an event through the channel layer to a\n" +
 			"websocket and back. Each finding is a line, with a remedy if there is a fault. The running relay\n" +
 			"makes the checks, from its own network and with its own rights. With --config the relay need not\n" +
 			"run: the command checks the hosts in the Caddyfile, and omits checks of the process. With --url an\n" +

@@ -23,16 +23,18 @@ type Finding struct {
 	Text string `json:"text"`
 	// Remedy is an instruction; empty at the level OK.
 	Remedy string `json:"remedy,omitempty"`
+	// Path has the measurements of the path to a peer; nil for other checks.
+	Path *PathMeasure `json:"path,omitempty"`
 }
 
 func ok(check, format string, args ...any) Finding {
-	return Finding{check, OK, fmt.Sprintf(format, args...), ""}
+	return Finding{Check: check, Level: OK, Text: fmt.Sprintf(format, args...)}
 }
 
 func warn(check, remedy, format string, args ...any) Finding {
-	return Finding{check, Warning, fmt.Sprintf(format, args...), remedy}
+	return Finding{Check: check, Level: Warning, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
 func fail(check, remedy, format string, args ...any) Finding {
-	return Finding{check, Failure, fmt.Sprintf(format, args...), remedy}
+	return Finding{Check: check, Level: Failure, Text: fmt.Sprintf(format, args...), Remedy: remedy}
 }

@@ -205,21 +205,21 @@ func TestPeer(t *testing.T) {
 		}
 	}))
 	defer node.Close()
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK, "accepts this node")
-	expect(t, Peer(ctx, node.URL+"/", false, backplane.Secrets{"new", "right"}, nil), OK)
-	expect(t, Peer(ctx, node.URL, true, backplane.Secrets{"new", "right"}, nil), OK)
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil), Failure, "a different secret",
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], OK, "accepts this node")
+	expect(t, Peer(ctx, node.URL+"/", false, backplane.Secrets{"new", "right"}, nil)[0], OK)
+	expect(t, Peer(ctx, node.URL, true, backplane.Secrets{"new", "right"}, nil)[0], OK)
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"wrong"}, nil)[0], Failure, "a different secret",
 		"BROADCAST_WEBSOCKET_SECRET")
 	ahead = -30 * time.Second
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Warning, "clock", "synchronize")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], Warning, "clock", "synchronize")
 	ahead = 400 * time.Second
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "clock", "403")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], Failure, "clock", "403")
 	ahead, endpoint = 0, "/websocket/relay/"
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), OK)
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], OK)
 	endpoint = "/none/"
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "404", "proxy")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], Failure, "404", "proxy")
 	node.Close()
-	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil), Failure, "cannot be reached")
+	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], Failure, "cannot be reached")
 }
 
 // nobody is an authorizer that knows no login.
