@@ -31,6 +31,10 @@ func newConsoleKit(t *testing.T) *consoleKit {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		if strings.HasPrefix(r.URL.Path, "/api/v2/jobs/42/") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		name, _, _ := strings.Cut(session.Value, ".")
 		fmt.Fprintf(w, `{"count": 1, "results": [{"id": %d, "username": %q, "is_superuser": true}]}`, len(name), name)
 	}))
@@ -302,6 +306,20 @@ func TestConsoleActions(t *testing.T) {
 	} {
 		if !strings.Contains(string(log), want) {
 			t.Errorf("the log lacks %s", want)
+		}
+	}
+}
+
+// An operator learns nothing of a group that the operator may not see, and cannot address its clients.
+func TestConsoleReplaysOnlyVisibleGroups(t *testing.T) {
+	k := newConsoleKit(t)
+	k.setUp("auth awx "+k.awx+"\nhistory *", "operators root\nactions on")
+	for group, want := range map[string]int{"job_events-41": 200, "job_events-42": 403} {
+		if status, body := k.call("GET", "/edgerelay/replay?since=5m&group="+group, "", cookie("root")...); status != want {
+			t.Errorf("the plan of %s: %d %s, want %d", group, status, body, want)
+		}
+		if status, body := k.act("root", "replay", `{"group": "`+group+`", "since": "5m"}`); status != want {
+			t.Errorf("a replay of %s: %d %s, want %d", group, status, body, want)
 		}
 	}
 }

@@ -4,11 +4,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -46,10 +49,45 @@ type SecretsFound struct {
 // maxSearchBody bounds a search, in bytes.
 const maxSearchBody = 64 << 20
 
+// maxSearches is the number of searches that a node makes in a minute. A support bundle needs one.
+const maxSearches = 6
+
+// searches counts the searches of a minute.
+type searches struct {
+	mu    sync.Mutex
+	began time.Time
+	count int
+}
+
+// take counts a search, and reports whether it may pass.
+func (s *searches) take(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.began) >= time.Minute {
+		s.began, s.count = now, 0
+	}
+	s.count++
+	return s.count <= maxSearches
+}
+
+// searchesOf returns the count of a node, which survives reloads.
+func searchesOf(n *node.Node) *searches {
+	type key struct{}
+	return n.Extension(key{}, func() any { return new(searches) }).(*searches)
+}
+
 // serveFindSecrets searches texts for the values of secrets, so that a support bundle can leave them out. Values of
-// placeholders never leave the process. The search tells no more than the admin API does anyway: its clients can load
-// any configuration.
-func serveFindSecrets(_ *node.Node, w http.ResponseWriter, r *http.Request) error {
+// placeholders never leave the process, but a client can guess them. Only a client that may load any configuration
+// learns nothing new, so clients of Caddy's remote administration, whose paths can be limited, are refused: they are
+// the ones that connect by TLS.
+func serveFindSecrets(n *node.Node, w http.ResponseWriter, r *http.Request) error {
+	if r.TLS != nil {
+		return caddy.APIError{HTTPStatus: http.StatusForbidden, Err: errors.New(
+			"secrets cannot be searched over remote administration; write the support bundle on the node itself")}
+	}
+	if !searchesOf(n).take(time.Now()) {
+		return caddy.APIError{HTTPStatus: http.StatusTooManyRequests, Err: errors.New("too many searches; wait a minute")}
+	}
 	var s SecretSearch
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSearchBody))
 	dec.DisallowUnknownFields()

@@ -110,7 +110,8 @@ func (h *Handler) deploy(w http.ResponseWriter, r *http.Request, id relay.Identi
 	return o, admin.ServeDeploy(h.node, w, forward)
 }
 
-// replay tells the clients of a group that they may have missed events.
+// replay tells the clients of a group that they may have missed events. The answer describes the group's history, so
+// the operator must be one who may see it.
 func (h *Handler) replay(w http.ResponseWriter, r *http.Request, id relay.Identity) (o outcome, err error) {
 	var body struct {
 		Group string `json:"group"`
@@ -120,6 +121,9 @@ func (h *Handler) replay(w http.ResponseWriter, r *http.Request, id relay.Identi
 		return o, err
 	}
 	o = outcome{object: "group " + body.Group + " since " + body.Since, result: "announced"}
+	if err := h.authorizeGroup(r.Context(), id, body.Group); err != nil {
+		return o, err
+	}
 	forward := adminRequest(r, id, body.Group, url.Values{"since": {body.Since}})
 	return o, admin.ServeReplay(h.node, w, forward)
 }

@@ -96,8 +96,8 @@ func (h *Handler) servePresence(w http.ResponseWriter, r *http.Request, id relay
 	if err != nil {
 		return err
 	}
-	if _, err := h.tailOptions(r.Context(), id, group); err != nil {
-		return authorizationError(err)
+	if err := h.authorizeGroup(r.Context(), id, group); err != nil {
+		return err
 	}
 	return admin.ServePresence(h.node, w, r)
 }

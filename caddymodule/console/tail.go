@@ -88,13 +88,20 @@ func groupParameters(r *http.Request, fallback, most int64) (group string, limit
 	q := r.URL.Query()
 	group = q.Get("group")
 	n, err := admin.IntParameter(q, "limit", fallback, 0, most)
-	if err == nil && (!relay.ValidGroup(group) || group == awx.BroadcastGroup) {
-		err = fmt.Errorf("%.120q is not a valid group", group)
+	if err == nil {
+		err = checkGroup(group)
 	}
 	if err != nil {
 		return "", 0, &refusal{http.StatusBadRequest, "bad_group", err.Error()}
 	}
 	return group, int(n), nil
+}
+
+func checkGroup(group string) error {
+	if !relay.ValidGroup(group) || group == awx.BroadcastGroup {
+		return fmt.Errorf("%.120q is not a valid group", group)
+	}
+	return nil
 }
 
 // serveTail responds with the events since the previous poll.
@@ -143,6 +150,17 @@ func (h *Handler) tailOptions(ctx context.Context, id relay.Identity, group stri
 		return o, err
 	}
 	return hub.TailOptions{Class: c.Class, Generation: &c.Generation}, nil
+}
+
+// authorizeGroup refuses an operator who may not see a group.
+func (h *Handler) authorizeGroup(ctx context.Context, id relay.Identity, group string) error {
+	if err := checkGroup(group); err != nil {
+		return &refusal{http.StatusBadRequest, "bad_group", err.Error()}
+	}
+	if _, err := h.tailOptions(ctx, id, group); err != nil {
+		return authorizationError(err)
+	}
+	return nil
 }
 
 // openTail opens a tail with the operator's own rights, as for a client.

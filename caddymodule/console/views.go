@@ -26,7 +26,7 @@ var views = map[string]view{
 	"connections":  adminView(admin.ServeConnections),
 	"plugin-nodes": (*Handler).servePluginNodes,
 	"versions":     namedView("plugin", admin.ServePluginHistory),
-	"replay":       namedView("group", admin.ServeReplayPlan),
+	"replay":       (*Handler).serveReplayPlan,
 }
 
 // adminView returns the view of a handler of the admin API.
@@ -44,6 +44,14 @@ func namedView(parameter string, serve adminHandler) view {
 		q.Del(parameter)
 		return serve(h.node, w, adminRequest(r, id, name, q))
 	}
+}
+
+// serveReplayPlan describes the effect of a replay in a group that the operator may see.
+func (h *Handler) serveReplayPlan(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
+	if err := h.authorizeGroup(r.Context(), id, r.URL.Query().Get("group")); err != nil {
+		return err
+	}
+	return namedView("group", admin.ServeReplayPlan)(h, w, r, id)
 }
 
 // session tells the page what its user may do.
