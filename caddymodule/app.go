@@ -101,6 +101,9 @@ type App struct {
 	events         *telemetry.EventTracer
 	watchedServers map[*caddyhttp.Server]bool
 	demos          []*DemoHandler // of this configuration
+	// portsUsed is the error of Start if other processes use the ports of demos. Provision must not fail: `caddy validate`
+	// is right while the relay runs.
+	portsUsed error
 
 	ctx     caddy.Context   // for Stop
 	streams *httpstream.Set // of the servers of this configuration
@@ -280,7 +283,12 @@ func (a *App) Config() *node.Config { return a.config }
 
 // Start applies the configuration, to open connections as well.
 // See docs/decisions/caddy.md#why-does-a-configuration-take-effect-in-start-and-never-in-provision
-func (a *App) Start() error { return a.node.Attach(a.config) }
+func (a *App) Start() error {
+	if a.portsUsed != nil {
+		return a.portsUsed
+	}
+	return a.node.Attach(a.config)
+}
 
 // Stop detaches the configuration. If an earlier configuration is still attached, as after a failed reload, that one
 // becomes current again.

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"path"
 	"strings"
@@ -54,6 +56,30 @@ func (h *DemoHandler) Provision(ctx caddy.Context) error {
 	}
 	h.server, _ = ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	h.app.demos = append(h.app.demos, h)
+	if !h.app.node.HasConfig() && h.server != nil {
+		h.app.portsUsed = errors.Join(h.app.portsUsed, checkPortsFree(h.server.Listen))
+	}
+	return nil
+}
+
+// checkPortsFree returns an error if another process listens on an address. Caddy itself shares the port of another
+// Caddy, by SO_REUSEPORT, and each would get some of the requests. Addresses of this process are left out.
+func checkPortsFree(listen []string) error {
+	for _, text := range listen {
+		a, err := caddy.ParseNetworkAddress(text)
+		if err != nil || a.IsUnixNetwork() || a.IsFdNetwork() || a.StartPort == 0 {
+			continue
+		}
+		host := a.JoinHostPort(0)
+		if caddy.ListenerUsage(a.Network, host) > 0 {
+			continue
+		}
+		l, err := net.Listen("tcp", host)
+		if err != nil {
+			return fmt.Errorf("edgerelay_demo: %w; stop the other program, or change the site's port", err)
+		}
+		_ = l.Close()
+	}
 	return nil
 }
 

@@ -42,7 +42,10 @@ func (s *demoSettings) run() error {
 	if s.port < 1 || s.port > 65535 {
 		return usageErrorf("--port: invalid port %d; use a number from 1 to 65535", s.port)
 	}
-	if err := checkPortFree(s.port); err != nil {
+	if err := checkFree(fmt.Sprintf(":%d", s.port), "--port"); err != nil {
+		return err
+	}
+	if err := checkAdminFree(s.admin); err != nil {
 		return err
 	}
 	caddy.TrapSignals()
@@ -67,12 +70,24 @@ func (s *demoSettings) run() error {
 	select {}
 }
 
-// checkPortFree returns an error if a program listens on a port. Caddy itself shares the port of another Caddy, and each
+// checkAdminFree returns an error if a program listens on the address of the admin API.
+func checkAdminFree(address string) error {
+	if address == "" {
+		address = caddy.DefaultAdminListen
+	}
+	a, err := caddy.ParseNetworkAddressWithDefaults(address, "tcp", 2019)
+	if err != nil || a.IsUnixNetwork() || a.IsFdNetwork() || a.StartPort == 0 {
+		return nil // Caddy reports it
+	}
+	return checkFree(a.JoinHostPort(0), "--admin")
+}
+
+// checkFree returns an error if a program listens on an address. Caddy itself shares the port of another Caddy, and each
 // would get some of the requests.
-func checkPortFree(port int) error {
-	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+func checkFree(address, flag string) error {
+	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("starting the demo: port %d: %w; stop the other program, or set --port", port, err)
+		return fmt.Errorf("starting the demo: %w; stop the other program, or set %s", err, flag)
 	}
 	return l.Close()
 }

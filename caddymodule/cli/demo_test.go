@@ -21,10 +21,14 @@ func TestDemoNeedsAFreePort(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "set --port") {
 		t.Errorf("error %v, want one with the remedy", err)
 	}
+	err = checkAdminFree(listener.Addr().String())
+	if err == nil || !strings.Contains(err.Error(), "set --admin") {
+		t.Errorf("admin API: error %v, want one with the remedy", err)
+	}
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkPortFree(port); err != nil {
+	if err := checkFree(listener.Addr().String(), "--port"); err != nil {
 		t.Errorf("a free port: %v", err)
 	}
 }
