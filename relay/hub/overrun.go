@@ -16,59 +16,61 @@ const defaultOverrunPeriod = time.Minute
 // retryJob sends a job to a session whose socket has not taken it, and returns the number of events that the client does
 // not get. The round is held.
 func (h *Hub) retryJob(s *Session, j *job, limit int) (missed int) {
-	if !h.makeRoom(s, limit) || !s.socket.Send(j.frames, limit) {
-		return j.count
+	told, open := h.makeRoom(s, limit)
+	if open && s.socket.Send(j.frames, limit) {
+		return 0
 	}
-	return 0
+	if open { // answers and notices fill the queue
+		h.loseQueued(s, j.count, told)
+	}
+	return j.count
 }
 
 // retry sends the rest of a session's sequence, of which the socket has taken so many bytes, and returns the number of
 // events that the client does not get. The frames are plain: a compressed one may refer to a dropped one. The round is
 // held.
 func (g *gather) retry(h *Hub, s *Session, jobs []job, taken, limit int) (missed int) {
-	open := h.makeRoom(s, limit)
+	h.makeRoom(s, limit) // first, so that no later message refers to the compressed form of these jobs
 	for i := s.seq.first - 1; i >= 0; i = g.steps[i].next {
 		step := &g.steps[i]
 		if taken > 0 {
 			taken -= len(step.frames(jobs))
 			continue
 		}
-		j := &jobs[step.job>>formBits]
-		switch {
-		case !open:
-			missed += j.count
-		case !s.socket.Send(j.frames, limit):
-			n := h.retryJob(s, j, limit)
-			missed, open = missed+n, n == 0
+		if j := &jobs[step.job>>formBits]; !s.socket.Send(j.frames, limit) {
+			missed += h.retryJob(s, j, limit)
 		}
 	}
 	return missed
 }
 
-// makeRoom drops the events that are queued for a client, and tells the client. It returns false if the connection is
-// closed. The round is held.
-func (h *Hub) makeRoom(s *Session, limit int) (open bool) {
+// makeRoom drops the events that are queued for a client, and tells the client. told is set if a notice ends the queue.
+// open is false if the connection is closed. The round is held.
+func (h *Hub) makeRoom(s *Session, limit int) (told, open bool) {
 	d, ok := s.socket.(relay.Dropper)
 	if !ok {
-		return false
+		return false, false
 	}
 	period := h.Limits().Silence
 	if period <= 0 {
 		period = defaultOverrunPeriod
 	}
 	dropped, open := d.DropEvents(limit, period)
-	if !open {
-		return false
+	if !open || dropped.Events == 0 {
+		return dropped.Told, open
 	}
-	if dropped.Events == 0 {
-		return true
-	}
-	h.Lost(relay.Loss{Cause: relay.LossOverrun, Events: dropped.Events})
-	if dropped.Told {
+	return true, h.loseQueued(s, dropped.Events, dropped.Told)
+}
+
+// loseQueued counts events that a client does not get because its queue is full, and tells the client unless it was told.
+// It returns false if the connection is closed.
+func (h *Hub) loseQueued(s *Session, events int, told bool) (open bool) {
+	h.Lost(relay.Loss{Cause: relay.LossOverrun, Events: events})
+	if told {
 		return true
 	}
 	if notice := h.overrunNotice(s); notice != nil {
-		return d.SendNotice(notice)
+		return s.socket.(relay.Dropper).SendNotice(notice)
 	}
 	return true
 }

@@ -274,3 +274,37 @@ func TestAnswersSurviveAnOverrun(t *testing.T) {
 		t.Error("the answer was dropped")
 	}
 }
+
+// Answers that fill the queue leave no room for events: what a client misses by that is told and counted as well.
+func TestEventsBesideAnswersAreTold(t *testing.T) {
+	const resync = `{"resync": true}`
+	for name, c := range map[string]struct {
+		optIn  bool
+		notice string
+	}{"positions": {true, "gap a-1,b-1 - overrun 0"}, "resync": {false, resync}} {
+		for _, several := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", several groups ", several), func(t *testing.T) {
+				h, socket := overrunHub(t, false, c.optIn)
+				h.SetResync(resync)
+				socket.SendAnswer(relay.AppendFrame(nil, make([]byte, 9_900)), 0)
+				before := len(socket.queue)
+				events := []relay.Event{{Group: "a-1", Text: []byte(strings.Repeat("x", 200))}}
+				if several {
+					events = append(events, relay.Event{Group: "b-1", Text: events[0].Text})
+				}
+				for range 3 {
+					missed := h.Stats().Missed
+					h.Deliver(events)
+					testkit.Eventually(t, "the deliveries", func() bool { return h.Stats().Missed == missed+uint64(len(events)) })
+				}
+				texts := socket.take(t)[before:]
+				if len(texts) != 1 || texts[0] != c.notice {
+					t.Errorf("the client gets %q, want one notice", texts)
+				}
+				if counts, _ := h.Losses(); counts["overrun"].Events != uint64(3*len(events)) {
+					t.Errorf("%d events are counted as lost, want %d", counts["overrun"].Events, 3*len(events))
+				}
+			})
+		}
+	}
+}

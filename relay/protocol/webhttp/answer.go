@@ -192,7 +192,7 @@ func tooManyChannels(err relay.TooManyGroupsError) *failure {
 }
 
 func (c *Conn) send(frames []byte) bool {
-	return c.Socket.Send(frames, c.session.Limits().QueuePerConnection)
+	return c.Send(frames, c.session.Limits().QueuePerConnection)
 }
 
 // subscribe makes the groups of the connection the session's subscriptions.

@@ -71,6 +71,24 @@ func (c *Conn) Choose(z *relay.Compressed) relay.Form { return c.Socket.(relay.D
 
 var _ relay.Deflater = (*Conn)(nil)
 
+// Send implements [relay.Socket]. A client whose queue is full is closed: the protocol has no notice of dropped events.
+func (c *Conn) Send(frames []byte, limit int) bool {
+	return c.Socket.Send(frames, limit) || c.closeSlow()
+}
+
+// SendCopy implements [relay.Socket].
+func (c *Conn) SendCopy(frames []byte, limit int) bool {
+	return c.Socket.SendCopy(frames, limit) || c.closeSlow()
+}
+
+// closeSlow closes the connection of a slow consumer, unless the socket has closed itself. It returns false.
+func (c *Conn) closeSlow() bool {
+	if s, ok := c.Socket.(interface{ CloseSlow() }); ok {
+		s.CloseSlow()
+	}
+	return false
+}
+
 // Message queues a client's message for the backend. It returns when the client's next message may be read.
 func (c *Conn) Message(text bool, message []byte) {
 	e := event{eventText, message}

@@ -125,7 +125,7 @@ func (c *Conn) Receive(payload []byte, limit int) bool {
 		}
 		c.Socket.Close(code, it.message.reason)
 	case it.message.action == actionSend:
-		return c.Socket.Send(appendFrame(nil, it.message.kind, content), limit)
+		return c.Send(appendFrame(nil, it.message.kind, content), limit)
 	}
 	return true
 }

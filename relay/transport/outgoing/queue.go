@@ -156,9 +156,10 @@ func (q *queue) drop(droppable func(kind) bool, dropped func(frames []byte)) {
 	q.pieces, q.growing = left, false
 }
 
-// endsWithNotice reports whether the client knows, when it has taken the queue, that events were dropped behind it.
+// endsWithNotice reports whether the client knows, when it has taken the queue, that events were dropped behind it. The
+// client may have taken the first piece already.
 func (q *queue) endsWithNotice() bool {
-	return q.len() > 0 && q.pieces[len(q.pieces)-1].kind == notices
+	return q.len() > 1 && q.pieces[len(q.pieces)-1].kind == notices
 }
 
 // isHopeless reports whether a client whose queue was full again has taken less than a full queue since a period began.
