@@ -133,11 +133,14 @@ continuity: test-deps $(CADDY) ## ten minutes of kills, wipes and cuts: no clien
 	CONTINUITY=$(or $(CONTINUITY),full) EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(AS_XCADDY) $(GO) test ./internal/continuity -count 1 -timeout 24h -v
 
 # One row for each scenario and version; BEFORE=<another Caddy>: that one as well, and nodes of both together.
-mesh: test-deps $(CADDY) ## relays on networks that misbehave, as root (40 minutes; RESULTS=<file>: a table; BEFORE=<caddy>: compared)
+mesh: test-deps $(CADDY) ## relays on networks that misbehave, as root (40 minutes; RESULTS=<name>.json or .md; BEFORE=<caddy>: compared)
 	$(if $(BEFORE),-MESH=full MESH_LABEL=before MESH_RESULTS=$(abspath $(RESULTS)) EDGERELAY_CADDY=$(abspath $(BEFORE)) $(MESH_TEST))
 	MESH=full MESH_LABEL=now MESH_RESULTS=$(if $(RESULTS),$(abspath $(RESULTS))) MESH_OTHER=$(if $(BEFORE),$(abspath $(BEFORE))) \
 		EDGERELAY_CADDY=$(CURDIR)/$(CADDY) $(MESH_TEST)
 MESH_TEST = $(AS_XCADDY) $(GO) test ./internal/mesh -count 1 -timeout 3h -v
+
+mesh-table: ## the table of docs/backplane.md from the results of make mesh (RESULTS=<name>.json)
+	$(GO) run ./internal/mesh/table docs/backplane.md $(RESULTS)
 
 deploy-test: $(CADDY) ## Helm chart, kustomize overlays, compose files, deb and rpm (as root on Debian; compiles Helm at first)
 	@command -v shellcheck rpm >/dev/null || apt-get install -y --no-install-recommends shellcheck rpm
@@ -153,4 +156,4 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 clean: ## remove build results
 	rm -rf bin
 
-.PHONY: deploy-test mesh vulncheck matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million
+.PHONY: deploy-test mesh mesh-table vulncheck matrix pgo help run build test race test-deps lint cross fmt bench plugins reference docs-serve dist soak endurance compat continuity fuzz clean bench-short bench-ci bench-micro bench-million

@@ -20,7 +20,7 @@ var browsers = []scenario{
 			p.Pass(10 * time.Second)
 			p.Switch.Reset()
 			p.Repaired()
-			p.Pass(8 * time.Second)
+			p.Pass(inShort(5*time.Second, 8*time.Second))
 		},
 		limits: limits{back: 2 * time.Second},
 	},

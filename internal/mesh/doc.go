@@ -4,6 +4,7 @@
 //   - wire joins network namespaces by a switch with rules
 //   - site runs nodes, emitters and clients in them
 //   - judge compares what was sent with what was received
+//   - result is the outcome of a scenario, table a command that writes outcomes into the documentation
 //   - the tests of this package are the scenarios
 //
 // `make test` runs the short scenarios where namespaces can be made, `make mesh` runs all, as root. Environment variables:

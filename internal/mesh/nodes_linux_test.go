@@ -40,13 +40,12 @@ var changes = []scenario{
 		name: "node killed with its link, back after 2 s at a new address on its Redis", short: true,
 		options: site.Options{RedisApart: true},
 		fault:   replace,
-		// Nobody reads the node's Redis for some seconds; its peers cannot count these events.
-		limits: limits{lossy: true, uncounted: true, closing: true, back: 2 * time.Second},
+		limits:  limits{lossy: true, closing: true, back: heardWithin},
 	},
 	{
 		name:   "rolling restart",
 		fault:  rollingRestart,
-		limits: limits{lossy: true, uncounted: true, closing: true},
+		limits: limits{lossy: true, closing: true},
 	},
 	{
 		name: "all nodes dial each other at once", short: true,
@@ -55,10 +54,14 @@ var changes = []scenario{
 	},
 }
 
+// heardWithin bounds the time from the first link of a node that takes another one's place to its events.
+const heardWithin = 2 * time.Second
+
 func replace(p *played) {
 	n := p.Nodes[0]
 	p.Pass(3 * time.Second)
 	p.link(0, wire.Rule{Down: true})
+	back := p.Away(n)
 	n.Kill()
 	p.Pass(2 * time.Second)
 	p.Move(n)
@@ -68,20 +71,20 @@ func replace(p *played) {
 	p.AwaitSources(n, len(p.Nodes)-1)
 	p.remark("connected %.1f s after its start", time.Since(began).Seconds())
 	p.Repaired()
-	rest := 30 * time.Second // longer than a dead link needs to time out
-	if !full() {
-		rest = 8 * time.Second // back is bounded by less
-	}
-	p.Pass(rest)
+	p.Pass(heardWithin) // until then, its peers may send to the run before
+	back()
+	p.Pass(inShort(5*time.Second, 28*time.Second)) // a dead link needs less to time out
 }
 
 func rollingRestart(p *played) {
 	for _, n := range p.Nodes {
 		p.Pass(2 * time.Second)
+		back := p.Away(n)
 		n.Stop()
 		n.Start()
 		n.AwaitReady()
 		p.AwaitSources(n, len(p.Nodes)-1)
+		back()
 	}
 	p.Pass(5 * time.Second)
 }

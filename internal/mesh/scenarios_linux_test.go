@@ -12,7 +12,7 @@ import (
 var links = []scenario{
 	{
 		name: "baseline", short: true,
-		fault:  func(p *played) { p.Pass(10 * time.Second) },
+		fault:  func(p *played) { p.Pass(inShort(4*time.Second, 10*time.Second)) },
 		limits: limits{gap: 2 * time.Second, late: 2 * time.Second},
 	},
 	{
@@ -94,6 +94,14 @@ var links = []scenario{
 	},
 }
 
+// inShort returns one of two times, by the form of the test.
+func inShort(short, otherwise time.Duration) time.Duration {
+	if full() {
+		return otherwise
+	}
+	return short
+}
+
 // down is a scenario in which the link of a node is down for some seconds.
 func down(seconds int, short bool, l limits) scenario {
 	length := time.Duration(seconds) * time.Second
@@ -105,7 +113,7 @@ func down(seconds int, short bool, l limits) scenario {
 			p.Pass(length)
 			p.Switch.Reset()
 			p.Repaired()
-			p.Pass(10 * time.Second)
+			p.Pass(inShort(5*time.Second, 10*time.Second))
 		},
 		limits: l,
 	}

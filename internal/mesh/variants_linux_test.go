@@ -41,10 +41,10 @@ var variants = []variant{
 // otherVariable names an environment variable with the path of another Caddy with the module.
 const otherVariable = "MESH_OTHER"
 
-// withOther makes every second node one of the other version, which need not count and tell its losses.
+// withOther makes every second node one of the other version, which need not count its losses.
 func withOther(s *scenario) {
 	s.options.Binaries = []string{os.Getenv(peers.BinaryVariable), os.Getenv(otherVariable)}
-	s.limits.uncounted = true
+	s.limits.foreign = true
 }
 
 // python adds a node of AWX. Events between it and a relay are lost when their connection breaks, and it has no counters.
@@ -52,6 +52,6 @@ func withOther(s *scenario) {
 func (s *scenario) python(generation string) {
 	s.options.Python = generation
 	s.options.Nodes, s.options.Rate = 3, 10 // what Python manages on a busy machine
-	s.limits.uncounted = true
-	s.limits.lossy, s.limits.back, s.limits.late, s.limits.gap = s.name != again[0], 0, 0, 0
+	s.limits.foreign, s.limits.foreignLossy = true, s.name != again[0]
+	s.limits.back, s.limits.late, s.limits.gap = 0, 0, 0
 }

@@ -3,6 +3,7 @@
 package judge
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -56,6 +57,14 @@ type Run struct {
 	Clients  []Client
 	// Repairs are the times at which a fault ended.
 	Repairs []time.Time
+	// Absences are the times in which nodes did not run.
+	Absences []Absence
+}
+
+// Absence is a time in which a node did not run. What it loses then, no counter has: the run that lost it has ended.
+type Absence struct {
+	Node        string
+	From, Until time.Time
 }
 
 // Report is the outcome of a run.
@@ -76,17 +85,19 @@ type Report struct {
 	// the notice.
 	Untold    int
 	ToldAfter time.Duration
-	// Needless are the notices to clients that lost nothing.
-	Needless int
+	// Needless are the notices to clients that lost nothing; Needlessly describes each.
+	Needless   int
+	Needlessly []string
 	// Closed are the ends of connections by code and reason.
 	Closed map[string]int
 	// Between is the number of events of a node's emitters that no client of another node received, by both nodes.
-	Between map[[2]string]int
+	// Accountable are those of them that were sent while both nodes ran: the sender's counters must have them.
+	Between, Accountable map[[2]string]int
 }
 
 // Judge evaluates a run.
 func Judge(run *Run) *Report {
-	r := &Report{LeastLost: -1, Closed: map[string]int{}, Between: map[[2]string]int{}}
+	r := &Report{LeastLost: -1, Closed: map[string]int{}, Between: map[[2]string]int{}, Accountable: map[[2]string]int{}}
 	received := map[string][]map[int]bool{} // by node and emitter, the events that any of its clients received
 	for i := range run.Clients {
 		c := &run.Clients[i]
@@ -102,7 +113,10 @@ func Judge(run *Run) *Report {
 	for node, byEmitter := range received {
 		for e := range run.Emitters {
 			if run.Emitters[e].Node != node {
-				r.Between[[2]string{run.Emitters[e].Node, node}] += missed(run, node, e, byEmitter[e])
+				count, accountable := missed(run, node, e, byEmitter[e])
+				pair := [2]string{run.Emitters[e].Node, node}
+				r.Between[pair] += count
+				r.Accountable[pair] += accountable
 			}
 		}
 	}
@@ -120,8 +134,16 @@ func (run *Run) began() (first time.Time) {
 	return first
 }
 
-// missed returns the number of an emitter's events that clients of a node subscribe to and that none received.
-func missed(run *Run, node string, e int, received map[int]bool) (count int) {
+// absent reports whether one of two nodes did not run at a time.
+func (run *Run) absent(node, other string, at time.Time) bool {
+	return slices.ContainsFunc(run.Absences, func(a Absence) bool {
+		return (a.Node == node || a.Node == other) && !at.Before(a.From) && !at.After(a.Until)
+	})
+}
+
+// missed returns the number of an emitter's events that clients of a node subscribe to and that none received, and how
+// many of them were sent while both nodes ran.
+func missed(run *Run, node string, e int, received map[int]bool) (count, accountable int) {
 	subscribed := map[int]bool{}
 	for _, c := range run.Clients {
 		if c.Node == node {
@@ -134,9 +156,12 @@ func missed(run *Run, node string, e int, received map[int]bool) (count int) {
 	for n := em.From; n < len(em.Emissions); n++ {
 		if subscribed[n%run.Groups] && !em.Emissions[n].Unsure && !received[n] {
 			count++
+			if !run.absent(em.Node, node, em.Emissions[n].At) {
+				accountable++
+			}
 		}
 	}
-	return count
+	return count, accountable
 }
 
 // client judges a client, and adds its events to those that its node received.
@@ -166,6 +191,7 @@ func (r *Report) client(run *Run, c *Client, received []map[int]bool) {
 		for _, n := range c.Notices {
 			if n.At.After(began) {
 				r.Needless++
+				r.Needlessly = append(r.Needlessly, fmt.Sprintf("%s: %s after %.1f s", c.Name, n.Kind, n.At.Sub(began).Seconds()))
 			}
 		}
 	}

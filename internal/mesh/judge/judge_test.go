@@ -88,6 +88,26 @@ func TestJudgeMeasuresTimes(t *testing.T) {
 	}
 }
 
+func TestEventsOfAnAbsenceNeedNoCounter(t *testing.T) {
+	for name, c := range map[string]struct {
+		absent string
+		want   int
+	}{
+		"sender":   {"a", 1},
+		"receiver": {"b", 1},
+		"other":    {"c", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(9, 0, 8)
+			r.Absences = []Absence{{c.absent, at(3), at(6)}}
+			got := Judge(r)
+			if pair := [2]string{"a", "b"}; got.Between[pair] != 3 || got.Accountable[pair] != c.want {
+				t.Errorf("got %d and %d accountable, want 3 and %d", got.Between[pair], got.Accountable[pair], c.want)
+			}
+		})
+	}
+}
+
 func TestJudgeCountsPerClientAndEmitter(t *testing.T) {
 	r := run(7, 0, 2, 4, 6)
 	r.Clients = append(r.Clients, run(7, 0).Clients[0])

@@ -225,6 +225,16 @@ func (c *Client) subscribedNow() error {
 	return fmt.Errorf("%s is not subscribed: %w", c.record.Name, errors.Join(errors.New("no answer"), c.failed))
 }
 
+// lastNotice returns the time of the last notice.
+func (c *Client) lastNotice() (at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.record.Notices); n > 0 {
+		at = c.record.Notices[n-1].At
+	}
+	return at
+}
+
 // observed returns a copy of the record.
 func (c *Client) observed() judge.Client {
 	c.mu.Lock()

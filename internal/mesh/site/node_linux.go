@@ -232,6 +232,9 @@ func (n *Node) Counters() map[string]float64 {
 	return sum
 }
 
+// Counts reports whether the relay is of the version under test, which counts each loss.
+func (n *Node) Counts() bool { return n.binary == n.site.options.Binaries[0] }
+
 // remember keeps the counters of a run that is about to end.
 func (n *Node) remember() { n.counted = n.Counters() }
 

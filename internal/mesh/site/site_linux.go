@@ -79,6 +79,7 @@ type Site struct {
 	browsers     *wire.Namespace
 	python       *pythonNode // nil: none
 	repairs      []time.Time
+	absences     []judge.Absence
 }
 
 // Ports at the switch besides those of nodes.
@@ -122,6 +123,8 @@ func Start(t testing.TB, options Options) *Site {
 	if s.python != nil {
 		s.python.start()
 	}
+	// Nobody knows what a peer sent before its first connection, so its clients until then are told of a possible loss.
+	s.awaitMesh()
 	for _, n := range s.Nodes {
 		for k := range options.Clients {
 			s.startClient(fmt.Sprint(n.Name, k), n, nil, s.groupsOf(k), k%3 == 2)
@@ -257,10 +260,6 @@ func (s *Site) Begin() {
 		}
 		return nil
 	})
-	others := len(s.emitting()) - 1
-	for _, n := range s.Nodes {
-		s.AwaitSources(n, others)
-	}
 	if s.python != nil {
 		s.python.announceGroups()
 	}
@@ -277,8 +276,40 @@ func (s *Site) Begin() {
 		}
 		return nil
 	})
+	s.awaitQuiet()
 	for _, n := range s.emitting() {
 		n.emitter.judgeFromNow()
+	}
+}
+
+// noticeDelay is longer than the time from a loss to its notice, which relays send once a second.
+const noticeDelay = 1300 * time.Millisecond
+
+// awaitQuiet waits until the notices about the time of the start have come. On a busy machine, subscriptions do not wait
+// until all peers know of them, and their clients are told.
+func (s *Site) awaitQuiet() {
+	s.t.Helper()
+	began := time.Now()
+	testkit.Eventually(s.t, "an end of notices about losses", func() error {
+		last, client := began, "none"
+		for _, c := range s.clients {
+			if at := c.lastNotice(); at.After(last) {
+				last, client = at, c.record.Name
+			}
+		}
+		if time.Since(last) < noticeDelay {
+			time.Sleep(50 * time.Millisecond)
+			return fmt.Errorf("the last one came %.1f s ago, to %s", time.Since(last).Seconds(), client)
+		}
+		return nil
+	})
+}
+
+// awaitMesh waits until each relay listens to all others.
+func (s *Site) awaitMesh() {
+	s.t.Helper()
+	for _, n := range s.Nodes {
+		s.AwaitSources(n, len(s.emitting())-1)
 	}
 }
 
@@ -311,12 +342,24 @@ func (s *Site) Pass(d time.Duration) { time.Sleep(d) }
 // Repaired marks the end of a fault.
 func (s *Site) Repaired() { s.repairs = append(s.repairs, time.Now()) }
 
+// absenceMargin is the time before the end of a run in which it may lose events uncounted, and the time after the next
+// run's start in which its peers may do.
+const absenceMargin = time.Second
+
+// Away marks that a node's run ends now. The function that it returns marks that the next run is complete.
+func (s *Site) Away(n *Node) (back func()) {
+	from := time.Now().Add(-absenceMargin)
+	return func() {
+		s.absences = append(s.absences, judge.Absence{Node: n.Name, From: from, Until: time.Now().Add(absenceMargin)})
+	}
+}
+
 // Logs returns the folder with the logs of the relays.
 func (s *Site) Logs() string { return s.logs }
 
 // observe returns what was recorded so far.
 func (s *Site) observe() *judge.Run {
-	run := &judge.Run{Groups: s.options.Groups, Repairs: s.repairs}
+	run := &judge.Run{Groups: s.options.Groups, Repairs: s.repairs, Absences: s.absences}
 	for _, n := range s.emitting() {
 		run.Emitters = append(run.Emitters, n.emitter.series(n.Name))
 	}
