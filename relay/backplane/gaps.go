@@ -143,7 +143,7 @@ func (l *link) closeGaps() {
 			r.settle(time.Now().Add(recentAge))
 		}
 	}
-	l.b.recordStart()
+	l.b.recordStart(i.gaps[p.layer] != nil)
 	for source, g := range i.gaps {
 		switch {
 		case source != p.layer && g.node != l.node:
@@ -216,15 +216,15 @@ func (b *Backplane) reportGap(groups []string) {
 }
 
 // recordStart records, with the first source of this run, that events of peers may be missing from before: a history
-// that outlives this process has events from before its start. A source that appears later is a new node.
-// interest.mu is held.
-func (b *Backplane) recordStart() {
+// that outlives this process has events from before its start. Unless it was awaited, a source that appears later is a new
+// node. interest.mu is held.
+func (b *Backplane) recordStart(awaited bool) {
 	i := &b.interest
 	if i.told {
 		return
 	}
 	i.told = true
-	if time.Since(b.started) > b.gapWait() {
+	if !awaited && time.Since(b.started) > b.gapWait() {
 		return
 	}
 	if history := b.lastingHistory(); history != nil {
@@ -268,8 +268,9 @@ func (l *link) resumeSource() {
 	i, source := &l.b.interest, l.sourceName()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	l.b.recordStart()
-	if i.gaps[source] == nil && !i.seen[source] && l.dialed { // an operator has named the node
+	awaited := !i.seen[source] && l.dialed // an operator has named the node
+	l.b.recordStart(awaited || i.gaps[source] != nil)
+	if awaited && i.gaps[source] == nil {
 		l.b.reportGap(i.list())
 	}
 	i.setSeen(source)

@@ -99,3 +99,26 @@ func TestModelOfRestarts(t *testing.T) {
 		}
 	})
 }
+
+// A node starts, and the peer that it awaits comes long after that. Clients of the run before, which have not returned
+// yet, may have missed the peer's events.
+func TestAwaitedPeerComesLate(t *testing.T) {
+	runs(t, 1, 0, func(m *model) {
+		for _, n := range m.nodes {
+			n.stop(false)
+		}
+		n := m.nodes[1]
+		n.history.gapsOfAll.Store(0)
+		n.start()
+		m.settle(2 * modelAge)
+		if got := n.history.gapsOfAll.Load(); got != 0 {
+			m.t.Fatalf("%d gaps of all groups before the first link", got)
+		}
+		m.nodes[0].start()
+		m.settle(10 * time.Second)
+		if got := n.history.gapsOfAll.Load(); got != 1 {
+			m.t.Errorf("%d gaps of all groups, want 1", got)
+		}
+		m.finish()
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ type sharedHistory struct {
 	mu     sync.Mutex
 	groups map[string][]relay.Event
 	exact  bool // a page begins as late as it may
+
+	gapsOfAll atomic.Int64 // that were marked
 }
 
 func (h *sharedHistory) Limits(string) (relay.HistoryLimits, bool) {
@@ -60,10 +63,17 @@ func (h *sharedHistory) recordForeign(ev relay.Event) {
 	}
 }
 
-func (h *sharedHistory) Joined([]string)                   {}
-func (h *sharedHistory) Left([]string)                     {}
-func (h *sharedHistory) MarkGap(relay.Loss) relay.Position { return relay.Position{Micros: 1} }
-func (h *sharedHistory) Close(context.Context) error       { return nil }
+func (h *sharedHistory) Joined([]string)             {}
+func (h *sharedHistory) Left([]string)               {}
+func (h *sharedHistory) Close(context.Context) error { return nil }
+
+func (h *sharedHistory) MarkGap(l relay.Loss) relay.Position {
+	if l.All {
+		h.gapsOfAll.Add(1)
+	}
+	return relay.Position{Micros: 1}
+}
+
 func (h *sharedHistory) Read(_ context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -366,6 +366,18 @@ var sharedTests = []historyCase{
 			return p.Err == nil && errors.Is(p.Resumable[0], relay.NotRecoveredGap) && p.Resumable[1] == nil
 		})
 	}},
+	{name: "marks a gap of all groups for those that a new node joins later", shared: true, run: func(t *historyTest) {
+		t.n.Join("job_1")
+		at := t.n.publish(t, "job_1", "a")[0]
+		again := t.peer()
+		again.Join("job_2")
+		gap := again.MarkGap(relay.Loss{Cause: relay.LossPeerLink, All: true})
+		again.Join("job_1")
+		again.expectReason(t, "job_1", at, relay.NotRecoveredGap)
+		again.expectBehindGap(t, "job_1", gap)
+		t.n.publish(t, "job_1", "b")
+		again.expectBehindGap(t, "job_1", gap, "b")
+	}},
 	{name: "resumes after a restart", shared: true, run: func(t *historyTest) {
 		t.n.Join("job_1")
 		other := t.peer() // is a member all the time

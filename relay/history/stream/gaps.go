@@ -17,12 +17,14 @@ const (
 	gapRetryPause = time.Second
 )
 
-// MarkGap implements [relay.History]. The gap counts for this node at once, and for others once it is stored.
+// MarkGap implements [relay.History]. The gap counts for this node at once, and for others once it is stored. A gap of all
+// groups is stored for other groups when this node becomes a member of them.
 func (s *Store) MarkGap(l relay.Loss) relay.Position {
 	at := s.next()
 	s.gapped.Add(1)
 	s.mu.Lock()
 	if l.All {
+		s.gapOfAll = at
 		for g := range s.members {
 			s.addGap(g, at)
 		}

@@ -51,7 +51,9 @@ type Store struct {
 	members map[string]struct{}
 	sizes   map[string]int64       // bytes of the groups that this node knows
 	pending map[string]*pendingGap // gaps that are not stored yet
-	holes   map[string]int64       // when the last gap because of an unnumbered event was marked
+	// gapOfAll is the last gap of all groups, zero if there was none.
+	gapOfAll relay.Position
+	holes    map[string]int64 // when the last gap because of an unnumbered event was marked
 
 	masters runs
 	kick    chan struct{} // gaps are pending
@@ -113,11 +115,16 @@ func (s *Store) Record(events []relay.Event) {
 	}
 }
 
-// Joined implements [relay.History]. A stream is complete without members.
+// Joined implements [relay.History]. A stream is complete without members, except for a gap of all groups, which was
+// stored for the groups of that time.
 func (s *Store) Joined(groups []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, g := range groups {
+		if _, ok := s.members[g]; !ok && !s.gapOfAll.IsZero() && s.pending[g] == nil {
+			s.addGap(g, s.gapOfAll)
+			s.wake()
+		}
 		s.members[g] = struct{}{}
 	}
 }
