@@ -120,3 +120,38 @@ func testNextLink(t *testing.T, spare bool) {
 	b.stop() // ends the wait for another source
 	b.running.Wait()
 }
+
+// The peer takes its events over another link, which cannot become the source in place of the first one. Without a source,
+// events may be missing, and the gap is known.
+func TestGapAfterTheStreamHasMoved(t *testing.T) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for name, to := range map[string]func(*Backplane) *link{
+		"to a link that has ended": func(b *Backplane) *link { return newLink(ended, b, true) },
+		"to a link that retires": func(b *Backplane) *link {
+			l := newLink(t.Context(), b, true)
+			l.move(signalRetired)
+			return l
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newPlane(t)
+			from := newLink(t.Context(), b, true)
+			from.ctx, from.cancel = context.WithCancelCause(t.Context())
+			b.interest.mu.Lock()
+			b.interest.relays = map[*link]struct{}{from: {}}
+			b.interest.mu.Unlock()
+			b.chooseSources()
+			from.vitals.signal(signalReplaced, 1)
+			b.streamMoved(from, to(b))
+			if from.ctx.Err() == nil {
+				t.Fatal("the first link stays")
+			}
+			from.replace()
+			if b.interest.gaps["elsewhere"] == nil {
+				t.Error("nobody knows that events of the peer's layer may be missing")
+			}
+			b.endGaps()
+		})
+	}
+}

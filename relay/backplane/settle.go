@@ -178,15 +178,17 @@ func (l *link) retire() {
 }
 
 // streamMoved ends the link over which the peer got its events before it asked for them over another one. If it is this
-// node's source, the other link becomes that.
+// node's source, the other link becomes that, or the end of the source opens a gap.
 func (b *Backplane) streamMoved(from, to *link) {
 	_, stores := b.hub.Broker().(relay.KeyStore)
 	i := &b.interest
 	i.mu.Lock()
-	if from.phase().isSource() && to.phase() == phaseStandby && to.ctx.Err() == nil {
+	switch {
+	case !from.phase().isSource() || to.phase().isSource():
+		from.move(signalRetired)
+	case to.phase() == phaseStandby && to.ctx.Err() == nil:
 		b.handOver(from, to, stores)
 	}
-	from.move(signalRetired)
 	i.mu.Unlock()
 	if from.isStalled() || !b.spawn(func() { from.closeWith(websocket.StatusNormalClosure, reasonRedundant) }) {
 		from.end(errReplaced)
