@@ -11,7 +11,7 @@
 # Several architectures are cross-compiled, without emulation:
 #   docker buildx build --platform linux/amd64,linux/arm64 .
 #
-# The base images have no digests here: there was no registry to read them from. Dependabot proposes new tags.
+# The base images have tags, so that each build gets their security fixes. The provenance of a release has their digests.
 FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./

@@ -230,3 +230,30 @@ func TestDocsLinks(t *testing.T) {
 		t.Errorf("a missing page: %s", resp.Status)
 	}
 }
+
+// An address without a page answers 404, with the menu and the search, and shows no hidden file.
+func TestDocsHaveAPageFor404(t *testing.T) {
+	s := serveDocs(t)
+	page := Open(t)
+	for _, path := range []string{"docs/no-such-page.md", "no-such-page", ".git/HEAD", ".git/info/exclude"} {
+		resp, err := http.Get(s.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusNotFound || kind != "text/html; charset=utf-8" {
+			t.Errorf("%s: %d %s, want 404 as HTML", path, resp.StatusCode, kind)
+		}
+		page.Do(t, chromedp.Navigate(s.URL+path))
+		page.Wait(t, soon, `document.querySelector(".search") && !document.querySelector(".search").hidden`)
+		if !page.Holds(t, `document.querySelector("main").innerText.startsWith("Page not found") &&
+			document.querySelectorAll(".side a").length > 5`) {
+			t.Errorf("%s: no page with navigation", path)
+		}
+	}
+	checkAccessibility(t, page, axe(t), "page not found", allRules, someViews)
+	page.Do(t, chromedp.Click(chromedp.CSS("#search")), chromedp.KeyEvent("resume"))
+	page.Wait(t, soon, `document.querySelectorAll("#results [role=option]").length > 3`)
+}

@@ -113,6 +113,7 @@ func TestImage(t *testing.T) {
 	if out, err := i.command(t.Context(), i.health...).CombinedOutput(); err == nil {
 		t.Errorf("the health check passes although nothing runs: %s", out)
 	}
+	checkDemo(t, i)
 	server := i.command(t.Context(), append(append([]string{}, i.entrypoint...), i.cmd...)...)
 	var log strings.Builder
 	server.Stdout, server.Stderr = &log, &log
@@ -150,5 +151,33 @@ func TestImage(t *testing.T) {
 	}
 	if err := server.Wait(); err != nil {
 		t.Errorf("stopped with %v\n%s", err, log.String())
+	}
+}
+
+// The image runs the demo without a configuration, as the start message and docs/install.md say.
+func checkDemo(t *testing.T, i image) {
+	t.Helper()
+	port := testkit.FreePort(t)
+	args := append(append([]string{}, i.entrypoint...), "edgerelay", "demo", "--port", fmt.Sprint(port))
+	demo := i.command(t.Context(), args...)
+	var log strings.Builder
+	demo.Stdout, demo.Stderr = &log, &log
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, "the demo's plugin runs", func() bool {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/demo/about", port))
+		if err != nil {
+			return false
+		}
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Contains(string(body), `{"name":"redact","groups":["*"],"on":true}`)
+	})
+	if err := demo.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Wait(); err != nil {
+		t.Errorf("the demo stopped with %v\n%s", err, log.String())
 	}
 }
