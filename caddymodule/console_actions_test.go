@@ -192,7 +192,8 @@ func TestConsoleActionsAreGuarded(t *testing.T) {
 		t.Error("the node drains")
 	}
 	for settings, want := range map[string]string{
-		"actors root": "add 'actions on'", "uploads on": "add 'actions on'", "actions maybe": "on or off",
+		"actors root": "add 'actions on'", "uploads on": "add 'actions on'",
+		"registries a.example": "add 'actions on'", "actions on\nregistries https://a.example": "invalid prefix", "actions on\nregistries a.example/b:1": "invalid prefix", "actions maybe": "on or off",
 	} {
 		err := k.load(k.file("auth awx "+k.awx, "edgerelay_console {\n"+settings+"\n}"))
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -2,15 +2,12 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
 	"net/http"
-	"net/textproto"
 	"os"
 	"slices"
 	"strings"
@@ -18,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
-	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 // deployFlags are the flags of plugin deploy.
@@ -101,55 +98,17 @@ func (f *deployFlags) run(w io.Writer, name, from string) error {
 	}
 	header, body := f.header(expect), wasm
 	if settings != nil || len(s.signatures) > 0 {
-		if body, err = encodeForm(header, s, settings); err != nil {
+		var kind string
+		if body, kind, err = admin.EncodeDeployment(wasm, settings, s.signatures); err != nil {
 			return err
 		}
+		header.Set("Content-Type", kind)
 	}
 	further := f.canaryFlags.query()
 	if s.ref != nil {
 		further.Set("ref", s.ref.String())
 	}
 	return f.send(http.MethodPut, name, "", further, header, body)
-}
-
-// encodeForm returns a form with a module, its signatures and settings, and sets its content type.
-func encodeForm(header http.Header, s *source, settings []byte) ([]byte, error) {
-	var signatures []byte
-	if len(s.signatures) > 0 {
-		var err error
-		if signatures, err = artifact.FormatSignatures(s.signatures); err != nil {
-			return nil, err
-		}
-	}
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	for _, p := range []struct {
-		name, kind string
-		content    []byte
-	}{
-		{"module", "application/wasm", s.wasm},
-		{"settings", "application/json", settings},
-		{"signatures", "application/json", signatures},
-	} {
-		if p.content == nil {
-			continue
-		}
-		part, err := form.CreatePart(textproto.MIMEHeader{
-			"Content-Disposition": {fmt.Sprintf(`form-data; name=%q; filename=%q`, p.name, p.name)},
-			"Content-Type":        {p.kind},
-		})
-		if err == nil {
-			_, err = part.Write(p.content)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	header.Set("Content-Type", form.FormDataContentType())
-	if err := form.Close(); err != nil {
-		return nil, err
-	}
-	return body.Bytes(), nil
 }
 
 // describeDeployment prints the effect of a deployment. A module that needs further grants is an error, as on every

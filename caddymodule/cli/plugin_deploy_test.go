@@ -1,10 +1,6 @@
 package cli
 
 import (
-	"bytes"
-	"mime"
-	"mime/multipart"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +9,6 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
-	"github.com/edgerelay/edgerelay/plugins/artifact"
 )
 
 func guestModule(t *testing.T, name, manifest string) []byte {
@@ -88,22 +83,6 @@ func TestConfirm(t *testing.T) {
 		if err := confirm(strings.NewReader(answer), &out, "Deploy? ", "not deployed"); (err == nil) != ok || out.String() != "Deploy? " {
 			t.Errorf("%q: %v, %q", answer, err, out.String())
 		}
-	}
-}
-
-func TestEncodeForm(t *testing.T) {
-	header := http.Header{}
-	body, err := encodeForm(header, &source{wasm: []byte("module"), signatures: make([]artifact.Signature, 1)}, []byte("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, params, err := mime.ParseMediaType(header.Get("Content-Type"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	form, err := multipart.NewReader(bytes.NewReader(body), params["boundary"]).ReadForm(1 << 20)
-	if err != nil || len(form.File["module"]) != 1 || len(form.File["settings"]) != 1 || len(form.File["signatures"]) != 1 {
-		t.Errorf("got %+v, %v", form, err)
 	}
 }
 

@@ -24,6 +24,8 @@ type action struct {
 	run func(h *Handler, w http.ResponseWriter, r *http.Request, id relay.Identity) (outcome, error)
 	// uploads tells that the action needs the setting uploads, and that the body is no JSON.
 	uploads bool
+	// pulls tells that the action needs the setting registries.
+	pulls bool
 }
 
 // outcome describes an action for the audit log.
@@ -36,6 +38,7 @@ var actions = map[string]action{
 	"undrain":  {run: (*Handler).cancelDrain},
 	"replay":   {run: (*Handler).replay},
 	"deploy":   {run: (*Handler).deploy, uploads: true},
+	"pull":     {run: (*Handler).deployReference, pulls: true},
 	"rollback": {run: pluginAction(admin.ServeRollback)},
 	"undeploy": {run: pluginAction(admin.ServeUndeploy)},
 	"promote":  {run: pluginAction(admin.ServePromote)},
@@ -85,6 +88,11 @@ func (h *Handler) actor(r *http.Request, a action) (id relay.Identity, f *refusa
 		}
 	case a.uploads && !h.Uploads:
 		return id, &refusal{http.StatusForbidden, "uploads_off", "uploads are off; an administrator can set 'uploads on'"}
+	case a.pulls && len(h.registries) == 0:
+		return id, &refusal{
+			http.StatusForbidden, "registries_off",
+			"no registry is allowed; an administrator can set 'registries <prefix>'",
+		}
 	case !a.uploads && kind != "application/json":
 		return id, &refusal{http.StatusUnsupportedMediaType, "content_type", "use Content-Type: application/json"}
 	case !limitsOf(h.node).actions.take(time.Now()):

@@ -44,10 +44,15 @@ type Handler struct {
 	Actors []string `json:"actors,omitempty" caddyfile:"<user>..."`
 	// Uploads lets actors upload modules of plugins, too. Default: off.
 	Uploads bool `json:"uploads,omitempty" caddyfile:"on|off"`
+	// Registries lets actors deploy modules of plugins from OCI registries, too: from repositories at or below these
+	// prefixes, such as registry.example.com/plugins. The node pulls, with its credentials. Default: none.
+	Registries []string `json:"registries,omitempty" caddyfile:"<prefix>..." example:"registry.example.com/plugins"`
 
 	node   *node.Node
 	config *node.Config
 	path   string // ends with a slash
+	// registries are Registries without slashes at their ends.
+	registries []string
 }
 
 // Location returns the path of the console, with a slash at the end.
@@ -77,8 +82,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return errors.New("edgerelay_console: auth caddy has no superusers; " +
 			"name the operators: edgerelay_console { operators <user>… }")
 	}
-	if !h.Actions && (len(h.Actors) > 0 || h.Uploads) {
-		return errors.New("edgerelay_console: actors and uploads are without effect; add 'actions on', or remove them")
+	if !h.Actions && (len(h.Actors) > 0 || h.Uploads || len(h.Registries) > 0) {
+		return errors.New("edgerelay_console: actors, uploads and registries are without effect; " +
+			"add 'actions on', or remove them")
+	}
+	if h.registries, err = checkRegistries(h.Registries); err != nil {
+		return err
 	}
 	if h.Actions && h.config.OpenToAll && len(h.Operators) == 0 {
 		h.config.Log.Warn("console actions are open to every client", "remedy", "use auth none for development only")

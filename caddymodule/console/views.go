@@ -59,10 +59,11 @@ type session struct {
 	// User is the name of the operator, and Node that of the host.
 	User string `json:"user"`
 	Node string `json:"node"`
-	// Actions and Uploads tell what the operator may do. Token is needed for each action.
-	Actions bool   `json:"actions"`
-	Uploads bool   `json:"uploads"`
-	Token   string `json:"token,omitempty"`
+	// Actions, Uploads and Registries tell what the operator may do. Token is needed for each action.
+	Actions    bool     `json:"actions"`
+	Uploads    bool     `json:"uploads"`
+	Registries []string `json:"registries,omitempty"`
+	Token      string   `json:"token,omitempty"`
 }
 
 // serveSession tells the page what its user may do.
@@ -70,6 +71,7 @@ func (h *Handler) serveSession(w http.ResponseWriter, r *http.Request, id relay.
 	s := session{User: authorOf(id), Actions: h.mayAct(id) && h.checkHost(r) == nil}
 	s.Node, _ = os.Hostname()
 	if s.Actions {
+		s.Registries = h.registries
 		s.Uploads, s.Token = h.Uploads, tokensOf(h.node).issue(r, id, time.Now())
 	}
 	return admin.WriteJSON(w, s)

@@ -247,7 +247,7 @@ func TestDocsHaveAPageFor404(t *testing.T) {
 			t.Errorf("%s: %d %s, want 404 as HTML", path, resp.StatusCode, kind)
 		}
 		page.Do(t, chromedp.Navigate(s.URL+path))
-		page.Wait(t, soon, `document.querySelector(".search") && !document.querySelector(".search").hidden`)
+		page.Wait(t, soon, hasSearch)
 		if !page.Holds(t, `document.querySelector("main").innerText.startsWith("Page not found") &&
 			document.querySelectorAll(".side a").length > 5`) {
 			t.Errorf("%s: no page with navigation", path)

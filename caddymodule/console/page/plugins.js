@@ -36,6 +36,7 @@ function renderPlugin() {
 	$("h-plugin").textContent = p.name;
 	const data = {plugin: p.name}, tool = (text, todo) => button(text, todo, p.name, data);
 	show($("plugin-tools"), ...(me.uploads && !running(p) ? [tool("Deploy…", "deploy")] : []),
+		...(me.registries?.length && !running(p) ? [tool("Deploy from a registry…", "pull")] : []),
 		...(me.actions && running(p) ? [tool("Promote…", "promote"), tool("Change the share…", "canary"), tool("Take the canary back…", "rollback")] : []),
 		...(me.actions && !running(p) && p.previous ? [tool("Roll back…", "rollback")] : []),
 		...(me.actions && !running(p) && p.from === "deploy" ? [tool("Run the files again…", "undeploy")] : []),
@@ -111,6 +112,7 @@ async function everywhere() {
 	const live = (await get("plugin-nodes")).nodes.filter(n => n.state === "live");
 	return live.length > 1 ? `on all ${live.length} nodes (${live.map(n => n.node).join(", ")})` : "on this node, the only one of the storage";
 }
+const shares = ["canary", "Groups that get it", [["", "all"], ["1%", "1%, as a canary"], ["10%", "10%, as a canary"], ["50%", "50%, as a canary"]]];
 const reason = ["message", "Reason, for the history and the log", {maxlength: 200}];
 const find = data => plugins.find(p => p.name === data.plugin) ?? {name: data.plugin, hash: "", grants: []};
 // seen is the state that the dialog names. If another operator, or a canary's gate, was faster, the action is refused.
@@ -126,7 +128,7 @@ const pluginActions = {
 			title: "Deploy " + p.name,
 			fields: [["module", "Module, a .wasm file", {type: "file", accept: ".wasm,application/wasm", required: ""}],
 				["signatures", "Signatures, a .sig file, if the nodes have plugin keys", {type: "file"}],
-				["canary", "Groups that get it", [["", "all"], ["1%", "1%, as a canary"], ["10%", "10%, as a canary"], ["50%", "50%, as a canary"]]], reason],
+				shares, reason],
 			plan: async v => v.module ? {
 				effect: `${v.canary ? `Tries ${v.module.name} (${bytes(v.module.size)}) on ${v.canary} of the groups` : `Replaces ${versionOf(p)} of ${p.name} by ${v.module.name} (${bytes(v.module.size)})`}, ${await everywhere()}. The module gets the plugin's grants: ${p.grants.join(", ") || "none"}. A module that fails its checks changes nothing.`,
 				confirm: v.canary ? `Try on ${v.canary}` : "Deploy",
@@ -138,6 +140,21 @@ const pluginActions = {
 				const body = new Response(form);
 				await act("deploy", await body.blob(), {query: "?" + parameters({plugin: p.name, message: v.message, canary: v.canary, hash: p.hash}), type: body.headers.get("Content-Type"), timeout: 90000});
 				return changed(`${p.name}: ${v.module.name} is ${v.canary ? "tried on " + v.canary : "deployed"}.`);
+			},
+		});
+	},
+	pull(data) {
+		const p = find(data), prefixes = me.registries ?? [];
+		ask({
+			title: `Deploy ${p.name} from a registry`,
+			fields: [["ref", "Reference", {maxlength: 500, required: "", placeholder: `oci://${prefixes[0] ?? "registry"}/${p.name}:1.0`}], shares, reason],
+			plan: async v => v.ref?.startsWith("oci://") ? {
+				effect: `This node pulls ${v.ref} with its signatures. ${v.canary ? `The module is tried on ${v.canary} of the groups` : `It replaces ${versionOf(p)} of ${p.name}`}, ${await everywhere()}. It gets the plugin's grants: ${p.grants.join(", ") || "none"}. A module that fails its checks changes nothing.`,
+				confirm: v.canary ? `Try on ${v.canary}` : "Deploy",
+			} : {effect: `Write a reference that begins with ${prefixes.map(prefix => "oci://" + prefix + "/").join(" or ")}.`, possible: false},
+			run: async v => {
+				await act("pull", {plugin: p.name, ref: v.ref, message: v.message, canary: v.canary, hash: p.hash}, {timeout: 90000});
+				return changed(`${p.name}: ${v.ref} is ${v.canary ? "tried on " + v.canary : "deployed"}.`);
 			},
 		});
 	},
