@@ -1,8 +1,11 @@
 package tcptuning
 
 import (
+	"net"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options of <linux/tcp.h> that package syscall lacks.
@@ -46,4 +49,19 @@ func CapsRetransmission() bool {
 	}
 	defer func() { _ = syscall.Close(fd) }()
 	return set(fd, tcpRTOMaxMS, milliseconds(time.Second))
+}
+
+// Retransmits returns how many times in a row the kernel has sent the oldest unacknowledged bytes of a connection again;
+// 0 if the other side has acknowledged something since, or if the kernel does not tell.
+func Retransmits(conn *net.TCPConn) (count int) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { // an error: the connection has ended
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			count = int(info.Retransmits)
+		}
+	})
+	return count
 }

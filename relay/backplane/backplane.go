@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type Backplane struct {
 	started      time.Time
 	settings     atomic.Pointer[Settings]
 	client       atomic.Pointer[http.Client]
+	resolver     *net.Resolver // of the hosts in URLs; nil: the system's
 	tap          tap
 	layer        layer
 	stats        counters

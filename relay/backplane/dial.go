@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,11 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/edgerelay/edgerelay/internal/tcptuning"
 )
 
 // nodeHeader carries the dialing relay's id, so that no node connects to itself.
@@ -27,8 +31,10 @@ type connectKey struct{}
 // connecting has the limits of an attempt to connect.
 type connecting struct {
 	timeout time.Duration
-	segment int         // bytes per packet; 0: as many as the path takes
-	done    atomic.Bool // the connection was made
+	segment int                         // bytes per packet; 0: as many as the path takes
+	last    string                      // the network address of the last link, for want of a name server
+	socket  atomic.Pointer[net.TCPConn] // of the connection, once it was made
+	done    atomic.Bool                 // the connection was made
 }
 
 // newClient returns an HTTP client for handshakes.
@@ -37,9 +43,13 @@ func (b *Backplane) newClient(config *tls.Config) *http.Client {
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			limits, options := ctx.Value(connectKey{}).(*connecting), b.socketOptions()
 			options.MaxSegment = limits.segment
-			dial := &net.Dialer{Timeout: limits.timeout, KeepAlive: -1, Control: options.Control}
+			if limits.last != "" && b.isNameUnknown(ctx, address) {
+				address = limits.last
+			}
+			dial := &net.Dialer{Timeout: limits.timeout, KeepAlive: -1, Control: options.Control, Resolver: b.resolver}
 			conn, err := dial.DialContext(ctx, network, address)
 			if err == nil {
+				limits.socket.Store(tcptuning.Socket(conn))
 				limits.done.Store(true)
 				b.tuneSocket(conn)
 			}
@@ -50,6 +60,22 @@ func (b *Backplane) newClient(config *tls.Config) *http.Client {
 		DisableKeepAlives:   true,
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{}, // a websocket needs HTTP/1.1
 	}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// isNameUnknown reports whether no name server says in time which address a host has, or whether it has one.
+func (b *Backplane) isNameUnknown(ctx context.Context, address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupLately)
+	defer cancel()
+	_, err = cmp.Or(b.resolver, net.DefaultResolver).LookupNetIP(ctx, "ip", host)
+	var answer *net.DNSError
+	return err != nil && (!errors.As(err, &answer) || !answer.IsNotFound)
 }
 
 // connect establishes a link, which is served in the background. It tries the relays' challenge first: AWX's header is
@@ -133,11 +159,8 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	if s.Dialect == Auto || s.Dialect == EdgeRelay {
 		options.Subprotocols = []string{subprotocol}
 	}
-	limits := &connecting{timeout: handshakeWait}
-	if d.lately() {
-		limits.timeout = connectLately
-	}
-	dialing, cancel := context.WithTimeout(context.WithValue(ctx, connectKey{}, limits), handshakeWait)
+	limits, wait := d.limits()
+	dialing, cancel := context.WithTimeout(context.WithValue(ctx, connectKey{}, limits), wait)
 	defer cancel()
 	url := strings.TrimSuffix(d.target.URL, "/") + "/websocket/" + string(endpoint) + "/"
 	var remote string
@@ -154,7 +177,7 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 		d.python = conn.Subprotocol() != subprotocol
 	}
 	l := d.b.newLink(conn, out, endpoint)
-	l.remote = remote
+	l.remote, l.segment, l.socket = remote, limits.segment, limits.socket.Load()
 	l.dialed, l.url, l.served = true, d.target.URL, make(chan struct{})
 	switch {
 	case conn.Subprotocol() == subprotocol:
@@ -177,6 +200,19 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 		l.end(err)
 	}
 	return err
+}
+
+// limits returns the limits of the next attempt, and the time until the peer must have answered.
+func (d *dialer) limits() (limits *connecting, wait time.Duration) {
+	limits = &connecting{timeout: handshakeWait, segment: d.segments.size()}
+	if !d.lately() {
+		return limits, handshakeWait
+	}
+	limits.timeout = connectLately
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	limits.last = d.remote
+	return limits, handshakeLately
 }
 
 // startRelay completes the handshake with a relay, and serves the link unless it is redundant.

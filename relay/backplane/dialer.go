@@ -17,6 +17,9 @@ const (
 	// retryLately bounds the pause, and the time to connect, for a peer that was connected within latelyConnected.
 	retryLately, connectLately = time.Second, 2 * time.Second
 	latelyConnected            = 2 * time.Minute
+	// lookupLately is the time that a name server has to name the address of such a peer, before the last address is
+	// dialed; handshakeLately the time for connection and handshake.
+	lookupLately, handshakeLately = 500 * time.Millisecond, 5 * time.Second
 	// besideWait is the pause before this node dials beside a stalled link that the other side has dialed: that side is the
 	// first to dial again.
 	besideWait = time.Second
@@ -37,6 +40,8 @@ const (
 	StateRejected State = "refused"
 	// StateRedundant means that another link to the peer exists, such as a link that the peer dialed.
 	StateRedundant State = "redundant"
+	// StateStalled means that the link stands and gives no sign of life. This node dials beside it.
+	StateStalled State = "stalled"
 	// StateSelf means that the address is this node's own.
 	StateSelf State = "self"
 )
@@ -58,6 +63,9 @@ type dialer struct {
 	left     atomic.Bool // the target is no longer a peer
 	serving  sync.WaitGroup
 
+	segments      segments
+	loweredLogged time.Time // when smaller packets were last logged
+
 	mu        sync.Mutex // guards the fields below
 	state     State
 	since     time.Time
@@ -65,6 +73,7 @@ type dialer struct {
 	err       error
 	link      *link
 	connected time.Time // when a link was last established or ended
+	remote    string    // the network address of the last link
 	node      string    // of the relay there, once known
 	logged    time.Time
 }
@@ -88,6 +97,7 @@ func (d *dialer) run(ctx context.Context) {
 		if l := d.current(); l != nil && !l.isStalled() {
 			wait = retryMin
 			ended := d.awaitTrouble(ctx, l)
+			d.noteEnd(l, ended)
 			if ended == nil || ctx.Err() != nil { // stalled: dial beside it
 				continue
 			}
@@ -112,6 +122,7 @@ func (d *dialer) run(ctx context.Context) {
 			wait = retryMin
 			continue
 		}
+		d.noteFailure(err)
 		if !d.pause(ctx, began, err, wait) {
 			return
 		}
@@ -232,7 +243,11 @@ func (d *dialer) knownNode() string {
 func (d *dialer) setFailed(s State, err error) {
 	if d.current() == nil {
 		d.setState(s, err)
+		return
 	}
+	d.mu.Lock()
+	d.err = err
+	d.mu.Unlock()
 }
 
 // serve serves an established link in the background.
@@ -275,7 +290,7 @@ func (d *dialer) setState(s State, err error) {
 func (d *dialer) setConnected(l *link) {
 	d.mu.Lock()
 	before := d.link
-	d.link, d.connected = l, time.Now()
+	d.link, d.connected, d.remote = l, time.Now(), l.remote
 	d.mu.Unlock()
 	d.setState(StateConnected, nil)
 	d.b.log.Info("peer connected", "peer", l.String(), "dialect", l.dialect)

@@ -19,3 +19,19 @@ func (b *Backplane) Drop(reason string, n int) { b.stats.drop(fault(reason), n) 
 func (b *Backplane) DialWith(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
 	b.client.Store(&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}})
 }
+
+// DialThrough makes a backplane that is not started yet call a function for each connection that it makes, which calls the
+// given one.
+func (b *Backplane) DialThrough(through func(func() error) error) {
+	dial := b.client.Load().Transport.(*http.Transport).DialContext
+	b.DialWith(func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = through(func() (err error) {
+			conn, err = dial(ctx, network, address)
+			return err
+		})
+		return conn, err
+	})
+}
+
+// ResolveWith makes a backplane that is not started yet look hosts up with a resolver.
+func (b *Backplane) ResolveWith(r *net.Resolver) { b.resolver = r }

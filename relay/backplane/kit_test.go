@@ -35,8 +35,9 @@ type node struct {
 	plane   *backplane.Backplane
 	serving atomic.Pointer[backplane.Backplane] // the same, for requests that come before it runs
 	server  *httptest.Server
-	plain   bool // behaves like a relay without features
-	untimed bool // behaves like a relay before the feature timed
+	plain   bool                       // behaves like a relay without features
+	untimed bool                       // behaves like a relay before the feature timed
+	prepare func(*backplane.Backplane) // before the start; nil: nothing
 }
 
 type option func(*backplane.Settings)
@@ -74,11 +75,16 @@ func newNodeOn(t testing.TB, b relay.Broker) *node { return newNodeAt(t, b, "127
 
 // newNodeAt makes a node that listens on an address.
 func newNodeAt(t testing.TB, b relay.Broker, address string) *node {
-	n := &node{t: t}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newNodeBehind(t, b, listener)
+}
+
+// newNodeBehind makes a node with a listener.
+func newNodeBehind(t testing.TB, b relay.Broker, listener net.Listener) *node {
+	n := &node{t: t}
 	n.hub = hub.New(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err := n.hub.SetBroker(context.Background(), b); err != nil {
 		t.Fatal(err)
@@ -119,6 +125,9 @@ func (n *node) start(options ...option) *testkit.Buffer {
 	}
 	if n.untimed {
 		plane.BeUntimed()
+	}
+	if n.prepare != nil {
+		n.prepare(plane)
 	}
 	n.plane = plane
 	n.serving.Store(plane)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,8 @@ type link struct {
 	served  chan struct{} // closed once a link that this node dialed has ended
 	result  error         // the reason then
 	skew    time.Duration // the lag of the dialing peer's clock
+	segment int           // bound of the packets that this node set, 0: none
+	socket  *net.TCPConn  // of a link that this node dialed, nil for others
 	queue   *queue
 	// unwritten holds the events of the write during which the link ended.
 	unwritten []*event

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 // Peer is the state of one link, or of a target that is being dialed.
@@ -26,6 +28,8 @@ type Peer struct {
 	// State is the current state, Error the failure of the last attempt.
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
+	// SegmentBytes bounds the packets of a link that this node dialed, since links with larger ones have stalled; 0: no bound.
+	SegmentBytes int `json:"segment_bytes,omitempty"`
 	// Since is the start of the state.
 	Since time.Time `json:"since"`
 	// Dialect is broadcast, relay or edgerelay.
@@ -76,7 +80,7 @@ func (b *Backplane) Peers() []Peer {
 		l, p := d.link, Peer{
 			URL: d.target.URL, Found: d.target.Found, Node: d.node, State: d.state, Since: d.since, Lost: d.lost,
 		}
-		if d.err != nil && d.state != StateConnected {
+		if d.err != nil && (d.state != StateConnected || l != nil && l.isStalled()) {
 			p.Error = d.err.Error()
 		}
 		d.mu.Unlock()
@@ -100,6 +104,11 @@ func (b *Backplane) Peers() []Peer {
 
 func (l *link) describe(p *Peer) {
 	p.Name, p.Node, p.Version, p.Dialect, p.Remote = l.name, l.node, l.version, l.dialect, l.remote
+	p.SegmentBytes = l.segment
+	if l.isStalled() {
+		p.State, p.Since = StateStalled, relay.At(l.vitals.stalled.Load())
+		p.Error = "no sign of life; " + cmp.Or(p.Error, "waiting for another link")
+	}
 	own := l.b.ownLayer()
 	l.b.interest.mu.Lock()
 	p.Layer = l.peer.layer

@@ -82,10 +82,10 @@ func TestQueueFollowsPhase(t *testing.T) {
 
 func TestHealthTransitions(t *testing.T) {
 	table := map[health][healthSignals]health{
-		// on      doubt, silence, life, replaced
-		healthy: {doubted, healthy, healthy, stalled},
-		doubted: {doubted, stalled, healthy, stalled},
-		stalled: {stalled, stalled, healthy, stalled},
+		// on      doubt, silence, life, replaced, swallowed
+		healthy: {doubted, healthy, healthy, stalled, stalled},
+		doubted: {doubted, stalled, healthy, stalled, stalled},
+		stalled: {stalled, stalled, healthy, stalled, stalled},
 	}
 	for h := range healths {
 		for s := range healthSignals {

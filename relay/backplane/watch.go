@@ -55,6 +55,7 @@ func (b *Backplane) watch(now int64, late time.Duration) {
 		}
 		if l.checkLife(now, late*goroutinesPerPing) {
 			changed = true
+			l.logHealth(now)
 		}
 		doubted = doubted || l.phase().isSource() && l.vitals.health() != healthy
 		switch {
@@ -76,6 +77,19 @@ func (b *Backplane) watch(now int64, late time.Duration) {
 		b.mu.Lock()
 		b.notifyLinksChanged()
 		b.mu.Unlock()
+	}
+}
+
+// logHealth logs that a link has stalled or has recovered.
+func (l *link) logHealth(now int64) {
+	silent := time.Duration(now - l.out.lastProgress.Load()).Round(time.Millisecond)
+	switch {
+	case !l.isStalled():
+		l.b.log.Info("link to peer works again", "peer", l.String())
+	case l.vitals.swallowed:
+		l.b.log.Warn("link to peer stalled", "peer", l.String(), "reason", "packets to the peer are lost")
+	default:
+		l.b.log.Warn("link to peer stalled", "peer", l.String(), "reason", "nothing arrives", "silent", silent)
 	}
 }
 
