@@ -10,13 +10,19 @@ import (
 )
 
 func newRow(name string, p *played) *result.Row {
-	r, lost := p.report, 0
-	for _, n := range r.Between {
-		lost += n
+	r, lost, pairs := p.report, 0, map[string]int{}
+	for pair, n := range r.Between {
+		if lost += n; n > 0 {
+			pairs[pair[0]+" to "+pair[1]] = n
+		}
+	}
+	expected := p.expected
+	if r.MostLost > 0 {
+		expected = r.MostOf
 	}
 	return &result.Row{
 		Scenario: name, Version: os.Getenv("MESH_LABEL"), Deliveries: r.Deliveries, LeastLost: r.LeastLost,
-		MostLost: r.MostLost, Expected: p.expected, Doubled: r.Doubled, Reordered: r.Reordered, LostBetween: lost,
+		MostLost: r.MostLost, Expected: expected, Doubled: r.Doubled, Reordered: r.Reordered, LostBetween: lost, Pairs: pairs,
 		Counted: p.reasons, Untold: r.Untold, ToldAfter: r.ToldAfter.Seconds(), Needless: r.Needless,
 		Needlessly: r.Needlessly[:min(3, len(r.Needlessly))], LongestGap: r.LongestGap.Seconds(), Latest: r.Latest.Seconds(),
 		Recovered: r.Recovered, FirstBack: r.FirstBack.Seconds(), LastBack: r.LastBack.Seconds(),

@@ -72,7 +72,8 @@ type Report struct {
 	// Deliveries is the number of events that clients received.
 	Deliveries int
 	// Lost, LeastLost and MostLost are the lost events: of all clients, and of single clients and emitters of other nodes.
-	Lost, LeastLost, MostLost int
+	// MostOf is the number of events to which MostLost belongs.
+	Lost, LeastLost, MostLost, MostOf int
 	// Doubled are deliveries of an event that had come; Reordered are those behind a later event of the same group.
 	Doubled, Reordered int
 	// LongestGap is the longest time without an event of one emitter; Latest is the greatest lateness of an event.
@@ -177,13 +178,15 @@ func (r *Report) client(run *Run, c *Client, received []map[int]bool) {
 	r.Deliveries += len(c.Deliveries)
 	lost := 0
 	for e := range run.Emitters {
-		of := r.series(run, c, &run.Emitters[e], byEmitter[e])
-		if lost += of; run.Emitters[e].Node == c.Node {
+		missed, of := r.series(run, c, &run.Emitters[e], byEmitter[e])
+		if lost += missed; run.Emitters[e].Node == c.Node {
 			continue
 		}
-		r.MostLost = max(r.MostLost, of)
-		if r.LeastLost < 0 || of < r.LeastLost {
-			r.LeastLost = of
+		if missed > r.MostLost {
+			r.MostLost, r.MostOf = missed, of
+		}
+		if r.LeastLost < 0 || missed < r.LeastLost {
+			r.LeastLost = missed
 		}
 	}
 	if r.Lost += lost; lost == 0 {
@@ -197,8 +200,8 @@ func (r *Report) client(run *Run, c *Client, received []map[int]bool) {
 	}
 }
 
-// series judges the events of one emitter at one client and returns the number of lost events.
-func (r *Report) series(run *Run, c *Client, em *Emitter, got []Delivery) (lost int) {
+// series judges the events of one emitter at one client and returns the number of lost events, and of all.
+func (r *Report) series(run *Run, c *Client, em *Emitter, got []Delivery) (lost, of int) {
 	seen, last := map[int]bool{}, map[int]int{}
 	for _, d := range got {
 		if seen[d.N] {
@@ -216,7 +219,10 @@ func (r *Report) series(run *Run, c *Client, em *Emitter, got []Delivery) (lost 
 		}
 	}
 	for n := em.From; n < len(em.Emissions); n++ {
-		if slices.Contains(c.Groups, n%run.Groups) && !em.Emissions[n].Unsure && !seen[n] {
+		if !slices.Contains(c.Groups, n%run.Groups) || em.Emissions[n].Unsure {
+			continue
+		}
+		if of++; !seen[n] {
 			lost++
 			if !c.Untellable {
 				r.told(c, em.Emissions[n].At)
@@ -224,7 +230,7 @@ func (r *Report) series(run *Run, c *Client, em *Emitter, got []Delivery) (lost 
 		}
 	}
 	r.gaps(run, em, got)
-	return lost
+	return lost, of
 }
 
 // told looks for the notice of an event that was lost.

@@ -113,7 +113,7 @@ func TestJudgeCountsPerClientAndEmitter(t *testing.T) {
 	r.Clients = append(r.Clients, run(7, 0).Clients[0])
 	r.Clients[1].Closed = []Notice{{Kind: "1008"}}
 	got := Judge(r)
-	if got.LeastLost != 0 || got.MostLost != 3 || got.Lost != 3 || got.Deliveries != 5 || got.Causes()[0] != "1008" {
+	if got.LeastLost != 0 || got.MostLost != 3 || got.MostOf != 4 || got.Lost != 3 || got.Deliveries != 5 || got.Causes()[0] != "1008" {
 		t.Errorf("got %+v", got)
 	}
 }
