@@ -106,7 +106,7 @@ func (p *played) compare() {
 		{"an event was late by", r.Latest, l.late},
 	} {
 		if bound.limit > 0 && bound.got > bound.limit*slack() {
-			p.slow = append(p.slow, fmt.Sprintf("%s %.1f s, want %.1f s at most", bound.name, bound.got.Seconds(),
+			p.slow = append(p.slow, fmt.Sprintf("%s %.2f s, want %.2f s at most", bound.name, bound.got.Seconds(),
 				bound.limit.Seconds()))
 		}
 	}

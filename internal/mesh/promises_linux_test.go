@@ -73,7 +73,7 @@ func TestBoundsOfTimeAreNotScaledInTheFullForm(t *testing.T) {
 		report: &judge.Report{Deliveries: 1, LastBack: 1100 * time.Millisecond},
 	}
 	p.compare()
-	const want = "the first event after a repair came after 1.1 s, want 1.0 s at most"
+	const want = "the first event after a repair came after 1.10 s, want 1.00 s at most"
 	if len(p.faults) != 0 || strings.Join(p.slow, "; ") != want {
 		t.Errorf("got %q and %q, want %q", p.faults, p.slow, want)
 	}

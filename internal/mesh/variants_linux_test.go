@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"os"
+	"time"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
@@ -45,6 +46,9 @@ const otherVariable = "MESH_OTHER"
 func withOther(s *scenario) {
 	s.options.Binaries = []string{os.Getenv(peers.BinaryVariable), os.Getenv(otherVariable)}
 	s.limits.foreign = true
+	if s.limits.back > 0 {
+		s.limits.back = 5 * time.Second // the longest pause between attempts; the other version does not probe links
+	}
 }
 
 // python adds a node of AWX. Events between it and a relay are lost when their connection breaks, and it has no counters.

@@ -67,15 +67,37 @@ func (p *peerState) takeUnconfirmed(seq uint64, all bool) (groups []string) {
 	return groups
 }
 
-// setLate records that clients have waited for the changes up to seq in vain.
-func (l *link) setLate(seq uint64) {
-	l.b.interest.mu.Lock()
-	defer l.b.interest.mu.Unlock()
+// setLate records that clients have waited in vain for the changes up to seq, of which a link or its successor is to bring
+// the confirmation.
+func (b *Backplane) setLate(l *link, seq uint64) {
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !l.phase().isSource() {
+		if l = i.sourceOf(l.peer.layer); l == nil {
+			return // a gap is open
+		}
+		seq = l.peer.askedSeq
+	}
+	if l.peer.confirmedSeq.Load() >= seq {
+		return
+	}
+	l.move(signalOverdue)
 	for n := range l.peer.unconfirmed {
 		if u := &l.peer.unconfirmed[n]; u.seq <= seq {
 			u.late = true
 		}
 	}
+}
+
+// sourceOf returns the link whose peer sends the events of a layer, nil if there is none. i.mu is held.
+func (i *interest) sourceOf(layer string) *link {
+	for l := range i.relays {
+		if l.peer.layer == layer && l.phase().isSource() {
+			return l
+		}
+	}
+	return nil
 }
 
 func (i *interest) init() {
@@ -149,10 +171,7 @@ func (b *Backplane) Interest(joined, left []string) (wait func(context.Context))
 				continue
 			}
 			for _, late := range answers[n:] { // the limit is shared: all unanswered peers are overdue
-				if late.link.peer.confirmedSeq.Load() < late.seq {
-					late.link.move(signalOverdue)
-					late.link.setLate(late.seq)
-				}
+				b.setLate(late.link, late.seq)
 			}
 			return
 		}

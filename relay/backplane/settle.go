@@ -150,12 +150,24 @@ func (b *Backplane) handOver(from, to *link, stores bool) {
 	if stores {
 		groups = append(groups, metricsGroup)
 	}
-	late := from.peer.takeUnconfirmed(from.peer.askedSeq, false)
 	to.ask(groups)
-	if len(late) > 0 {
-		to.peer.unconfirmed = append(to.peer.unconfirmed, unconfirmed{to.peer.gapSeq, late, true})
-	}
+	to.takeOverUnconfirmed(from)
 	from.peer.wakeWaiting()
+}
+
+// takeOverUnconfirmed makes the changes of interest that the peer has not confirmed over another link those of this one,
+// which was asked in its place. All other groups are in the stream, which continues: if this link ends before its answer,
+// nothing of them is missing. interest.mu is held.
+func (l *link) takeOverUnconfirmed(from *link) {
+	if l.resumes {
+		l.peer.unconfirmed = nil
+	}
+	for _, u := range from.peer.unconfirmed {
+		if l.resumes || u.late {
+			l.peer.unconfirmed = append(l.peer.unconfirmed, unconfirmed{l.peer.gapSeq, u.groups, u.late})
+		}
+	}
+	from.peer.unconfirmed = nil
 }
 
 // retire ends a link in favor of another one to the same node. A living link stays for a moment, so that the other side
