@@ -321,7 +321,7 @@ func (b *Backplane) Close(ctx context.Context) error {
 	var closes sync.WaitGroup
 	for _, l := range b.allLinks() {
 		closes.Go(func() {
-			l.flush()
+			l.flushAcknowledged()
 			l.closeWith(websocket.StatusGoingAway, "node is shutting down")
 		})
 	}

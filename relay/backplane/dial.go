@@ -224,8 +224,12 @@ func (d *dialer) startRelay(ctx context.Context, l *link, secret string) error {
 		return err
 	}
 	d.mu.Lock()
+	former := d.node
 	d.node = l.node
 	d.mu.Unlock()
+	if former != "" && former != l.node {
+		d.b.endFormerRun(former, l.name)
+	}
 	for rival := l.register(); rival != nil; rival = l.register() {
 		if rival.prove(l) {
 			l.closeWith(websocket.StatusNormalClosure, reasonRedundant)

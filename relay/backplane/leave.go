@@ -30,7 +30,8 @@ func (d *dialer) leave() {
 }
 
 // flushAcknowledged waits up to flushWait until the peer has acknowledged what was queued for it, as far as the peer
-// acknowledges events. Otherwise the end of the link would count the last of them as lost.
+// acknowledges events, and acknowledges the peer's events. Otherwise the end of the link would count the last ones as
+// lost.
 func (l *link) flushAcknowledged() {
 	l.hurry()
 	deadline := time.Now().Add(flushWait)
@@ -38,6 +39,24 @@ func (l *link) flushAcknowledged() {
 		if !sleep(l.ctx, 2*time.Millisecond) {
 			return
 		}
+	}
+	l.acknowledgeNow()
+	for !l.idle() && time.Now().Before(deadline.Add(closeTimeout)) {
+		if !sleep(l.ctx, 2*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// acknowledgeNow acknowledges all delivered events.
+func (l *link) acknowledgeNow() {
+	if l.in == nil {
+		return
+	}
+	l.in.mu.Lock()
+	defer l.in.mu.Unlock()
+	if l.in.asked == l && l.in.delivered.Load() > l.in.acked {
+		l.sendAck()
 	}
 }
 

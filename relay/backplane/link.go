@@ -146,17 +146,6 @@ func (l *link) run() error {
 // end ends the link.
 func (l *link) end(why error) { l.cancel(why) }
 
-// flush waits up to flushWait until everything queued for the peer is written.
-func (l *link) flush() {
-	deadline := time.Now().Add(flushWait)
-	l.hurry()
-	for !l.idle() && time.Now().Before(deadline) {
-		if !sleep(l.ctx, 2*time.Millisecond) {
-			return
-		}
-	}
-}
-
 // idle reports whether nothing is queued or being written.
 func (l *link) idle() bool {
 	s := l.stream.Load()

@@ -79,12 +79,14 @@ func TestModelOfLosses(t *testing.T) {
 	}
 }
 
-// Nodes restart at random, too: no event is doubled or out of order, and each group with missing events is told.
+// Nodes restart at random, too: no event is doubled or out of order. In every other run, one of the nodes never restarts:
+// its clients are told of each group with missing events.
 func TestModelOfRestarts(t *testing.T) {
 	runs(t, 20, 20_000, func(m *model) {
+		restarting := 1 + m.random.IntN(2)
 		for range 40 {
 			if m.random.IntN(6) == 0 {
-				n, kill := m.nodes[m.random.IntN(2)], m.random.IntN(2) == 0
+				n, kill := m.nodes[m.random.IntN(restarting)], m.random.IntN(2) == 0
 				m.note("restart of %s, kill: %v", n.name, kill)
 				n.stop(kill)
 				time.Sleep(time.Duration(m.random.IntN(3000)) * time.Millisecond)
@@ -95,9 +97,36 @@ func TestModelOfRestarts(t *testing.T) {
 		}
 		m.finish()
 		for _, n := range m.nodes {
-			n.once()
+			_, groups := n.once()
+			for _, g := range groups {
+				if n.restarts == 0 && !n.told.of[g] && !n.told.of[""] {
+					m.t.Errorf("%s: nobody was told of losses in %s", n.name, g)
+				}
+			}
 		}
 	})
+}
+
+// A node stops right after events have arrived, or have left: both sides acknowledge them before, and none counts as lost.
+func TestStopAcknowledges(t *testing.T) {
+	for i, name := range []string{"the sender", "the receiver"} {
+		t.Run(name, func(t *testing.T) {
+			runs(t, 1, 0, func(m *model) {
+				m.nodes[0].emit(10, 1)
+				m.settle(10 * time.Millisecond)
+				m.nodes[i].stop(false)
+				m.settle(time.Second)
+				m.nodes[1-i].stop(false)
+				if missing, _ := m.nodes[1].once(); missing > 0 {
+					m.t.Errorf("%d events did not come", missing)
+				}
+				if n := m.nodes[0].dropped["link_lost"]; n > 0 {
+					m.t.Errorf("%d events count as lost", n)
+				}
+				time.Sleep(time.Minute)
+			})
+		})
+	}
 }
 
 // A node starts, and the peer that it awaits comes long after that. Clients of the run before, which have not returned
@@ -121,4 +150,25 @@ func TestAwaitedPeerComesLate(t *testing.T) {
 		}
 		m.finish()
 	})
+}
+
+// A node is killed and starts again. Its peer keeps nothing for the run before: no event for that run expires later.
+func TestFormerRunIsEnded(t *testing.T) {
+	for i, name := range []string{"dials the link that stays", "or not"} {
+		t.Run(name, func(t *testing.T) {
+			runs(t, 2, 0, func(m *model) {
+				killed, n := m.nodes[i], m.nodes[1-i]
+				killed.stop(true)
+				m.settle(time.Second)
+				killed.start()
+				m.settle(10 * time.Second)
+				n.emit(50, 1)
+				m.settle(3 * modelAge)
+				if count := n.plane.Stats().Dropped["expired"]; count != 0 {
+					m.t.Errorf("%d events for the run before have expired", count)
+				}
+				m.finish()
+			})
+		})
+	}
 }

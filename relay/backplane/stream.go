@@ -31,6 +31,7 @@ var errReplaced = errors.New("the peer continues over another link")
 type stream struct {
 	b     *Backplane
 	node  string // id of the relay's run
+	name  string // of the relay
 	id    string
 	queue *queue
 	types bool // the relay has the feature types; other relays get no events with a type
@@ -45,6 +46,7 @@ type stream struct {
 	peer   string     // name of the relay in logs
 	expiry *time.Timer
 	turn   uint64 // of the last request for the stream
+	former bool   // another run of the relay has taken the place of this one
 	ended  bool
 }
 
@@ -82,7 +84,9 @@ func (l *link) takeStream(m message) {
 
 // newStream returns a stream for the peer of a link.
 func (b *Backplane) newStream(l *link) *stream {
-	s := &stream{b: b, node: l.node, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes), types: l.types}
+	s := &stream{
+		b: b, node: l.node, name: l.name, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes), types: l.types,
+	}
 	s.queue.base, s.queue.signal = 1, nil
 	s.peerGroups = map[string]map[string]struct{}{}
 	s.queue.age = b.ageLimit(func() (string, *link) {
@@ -135,7 +139,7 @@ func (s *stream) has(l *link) bool {
 	return s.link == l
 }
 
-// detach records the end of a link. The stream waits for the next one, unless the peer has shut down.
+// detach records the end of a link. The stream waits for the next one, unless the peer has shut down or restarted.
 func (s *stream) detach(l *link, final bool) {
 	s.mu.Lock()
 	if s.link != l {
@@ -144,7 +148,7 @@ func (s *stream) detach(l *link, final bool) {
 	}
 	s.link = nil
 	s.queue.detach()
-	if !final {
+	if final = final || s.former; !final {
 		s.expiry = time.AfterFunc(max(streamWait, 2*s.queue.age.limit), s.expire)
 	}
 	s.mu.Unlock()
@@ -178,6 +182,21 @@ func (s *stream) expire() {
 	if events+untold > 0 {
 		s.b.recordLoss(s.node, events+untold, groups)
 	}
+}
+
+// endFormerRun ends the stream for an earlier run of a relay, which does not come back: the URL at which it was found leads
+// to another run with the same name.
+func (b *Backplane) endFormerRun(node, name string) {
+	b.mu.Lock()
+	s := b.streams[node]
+	b.mu.Unlock()
+	if s == nil || s.name != name {
+		return
+	}
+	s.mu.Lock()
+	s.former = true
+	s.mu.Unlock()
+	s.expire()
 }
 
 // push queues an event for the relay. It implements sink.
