@@ -26,6 +26,7 @@ func TestSummary(t *testing.T) {
 		want string
 	}{
 		"nothing lost": {Row{Recovered: 1, FirstBack: 0.1, LastBack: 0.4}, "nothing lost; back after 0.1 – 0.4 s"},
+		"one time":     {Row{Recovered: 1, FirstBack: 0.5, LastBack: 0.54}, "nothing lost; back after 0.5 s"},
 		"counted": {
 			Row{MostLost: 3, Expected: 10, LostBetween: 5, Counted: map[string]int{"expired": 5}},
 			"up to 3 of 10 lost, all counted (5 expired), all told; latest event 0.0 s late",
@@ -35,7 +36,7 @@ func TestSummary(t *testing.T) {
 			"up to 3 of 10 lost, 4 of 5 counted, **1 not told**; latest event 0.0 s late",
 		},
 		"doubled and closed": {
-			Row{Doubled: 1, Closed: map[string]int{"1008": 2}, Needless: 4, Latest: 0.2, Remarks: []string{"remark"}},
+			Row{Doubled: 1, Closed: map[string]int{"1008": 2}, Needless: 4, Needlessly: []string{"a1"}, Latest: 0.2, Remarks: []string{"remark"}},
 			"nothing lost; **1 doubled, 0 reordered**; 4 needless notices; latest event 0.2 s late; closed: 2 1008; remark",
 		},
 	} {
