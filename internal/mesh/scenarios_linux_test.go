@@ -77,7 +77,7 @@ var links = []scenario{
 			p.Repaired()
 			p.Pass(15 * time.Second)
 		},
-		limits: limits{back: 5 * time.Second},
+		limits: limits{back: 5 * time.Second, gap: 15 * time.Second},
 	},
 	{
 		name:    "link between a node and its Redis cut for 10 s",
