@@ -86,6 +86,9 @@ func (b *Backplane) sweepQueues() {
 		for _, s := range b.allStreams() {
 			s.queue.sweep()
 		}
+		for _, s := range b.allBacklogs() {
+			s.queue.sweep()
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ type Backplane struct {
 	changed     chan struct{}           // closed and replaced when links change
 	look        chan struct{}           // holds a token while watchLinks shall look at all links
 	sameLayer   map[string]bool         // by URL of a Python peer: the last verdict of its probe
-	memory      map[string]remembered   // by URL of a Python web node
+	backlogs    backlogs                // events for Python nodes
 	pendingLoss map[string]*pendingLoss // by node: losses to report after a reconnect
 	streams     map[string]*stream      // by node: events for relays
 	incoming    map[string]*incoming    // by node: this node's places in the streams of relays
@@ -76,7 +76,7 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		changed:      make(chan struct{}),
 		look:         make(chan struct{}, 1),
 		sameLayer:    map[string]bool{},
-		memory:       map[string]remembered{},
+		backlogs:     backlogs{slots: map[string]*backlogSlot{}},
 		pendingLoss:  map[string]*pendingLoss{},
 		streams:      map[string]*stream{},
 		incoming:     map[string]*incoming{},
@@ -317,6 +317,7 @@ func (b *Backplane) Close(ctx context.Context) error {
 		b.hub.SetBackplane(nil)
 	}
 	b.endStreams()
+	b.endBacklogs()
 	b.endGaps()
 	var closes sync.WaitGroup
 	for _, l := range b.allLinks() {

@@ -9,14 +9,10 @@ import (
 // serveBroadcast serves a Python node of AWX 9 to 21 that dialed this node. The peer receives all events and sends
 // none.
 func (l *link) serveBroadcast() error {
+	l.takeBacklog()
 	l.startProbing()
 	l.send = func(events []*event) error {
-		for _, e := range events {
-			if err := l.write(websocket.MessageText, e.text); err != nil {
-				return err
-			}
-		}
-		return nil
+		return l.writeEvents(events, func(e *event) []byte { return e.text })
 	}
 	l.receive = func(websocket.MessageType, []byte) error { return nil }
 	l.b.spawn(func() {
@@ -30,7 +26,7 @@ func (l *link) serveBroadcast() error {
 			return false, nil
 		}, func() {})
 	})
-	l.b.tap.addBroadcast(l)
+	l.b.tap.setBroadcast(l.backlog, true)
 	defer l.move(signalEnded)
 	return l.run()
 }

@@ -164,9 +164,7 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	defer cancel()
 	url := strings.TrimSuffix(d.target.URL, "/") + "/websocket/" + string(endpoint) + "/"
 	var remote string
-	conn, resp, err := websocket.Dial(httptrace.WithClientTrace(dialing, &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { remote = info.Conn.RemoteAddr().String() },
-	}), url, options)
+	conn, resp, err := websocket.Dial(withSocket(dialing, out, &remote), url, options)
 	if err != nil {
 		if !limits.done.Load() {
 			return connectError{err}
@@ -178,6 +176,7 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	}
 	l := d.b.newLink(conn, out, endpoint)
 	l.remote, l.segment, l.socket = remote, limits.segment, limits.socket.Load()
+	l.secure = strings.HasPrefix(url, "https:")
 	l.dialed, l.url, l.served = true, d.target.URL, make(chan struct{})
 	switch {
 	case conn.Subprotocol() == subprotocol:
@@ -215,6 +214,16 @@ func (d *dialer) limits() (limits *connecting, wait time.Duration) {
 	return limits, handshakeLately
 }
 
+// withSocket makes a request tell the outbox its socket, and the caller the remote address.
+func withSocket(ctx context.Context, out *outbox, remote *string) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			*remote = info.Conn.RemoteAddr().String()
+			out.delivery.socket = tcptuning.Socket(info.Conn)
+		},
+	})
+}
+
 // startRelay completes the handshake with a relay, and serves the link unless it is redundant.
 func (d *dialer) startRelay(ctx context.Context, l *link, secret string) error {
 	stop := context.AfterFunc(ctx, func() { l.end(context.Cause(ctx)) })
@@ -230,6 +239,7 @@ func (d *dialer) startRelay(ctx context.Context, l *link, secret string) error {
 	if former != "" && former != l.node {
 		d.b.endFormerRun(former, l.name)
 	}
+	d.b.endBacklog(l.backlogKey())
 	for rival := l.register(); rival != nil; rival = l.register() {
 		if rival.prove(l) {
 			l.closeWith(websocket.StatusNormalClosure, reasonRedundant)

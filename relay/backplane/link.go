@@ -79,8 +79,11 @@ type link struct {
 
 	slowness slowness // decides about compression
 
-	// This field concerns Python nodes.
+	// These fields concern Python nodes.
 	verdict verdict
+	secure  bool           // the connection uses TLS
+	backlog *backlog       // the queue for a node that gets events; set before the link runs
+	written []writtenEvent // events that may not have arrived; owned by the writing goroutine
 
 	rtt                 atomic.Int64 // nanoseconds
 	eventsIn, eventsOut atomic.Uint64
@@ -110,6 +113,7 @@ func (l *link) run() error {
 	if !l.b.addLink(l) {
 		_ = l.conn.CloseNow()
 		l.b.tap.removeAll(l)
+		l.leaveBacklog()
 		return errors.New("the backplane is closing")
 	}
 	defer l.b.removeLink(l)
@@ -133,6 +137,7 @@ func (l *link) run() error {
 	_ = l.conn.CloseNow()
 	workers.Wait()
 	l.b.tap.removeAll(l)
+	l.leaveBacklog()
 	l.abandon(l.unwritten)
 	if l.replaced != nil {
 		l.replaced.leaveGroups()
@@ -149,11 +154,12 @@ func (l *link) end(why error) { l.cancel(why) }
 // idle reports whether nothing is queued or being written.
 func (l *link) idle() bool {
 	s := l.stream.Load()
-	return (s == nil || !s.has(l) || s.queue.unsent() == 0) && l.queue.idle()
+	return (s == nil || !s.has(l) || s.queue.unsent() == 0) && l.queue.idle() && l.backlog.idle()
 }
 
 // closeWith closes the link with a close frame.
 func (l *link) closeWith(code websocket.StatusCode, reason string) {
+	l.out.delivery.orderly.Store(true)
 	timer := time.AfterFunc(closeTimeout, l.out.abort) // CloseNow would wait for Close, which waits longer
 	defer timer.Stop()
 	_ = l.conn.Close(code, reason)
@@ -228,6 +234,10 @@ func (l *link) writeLoop() {
 			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes, time.Now())
 			recovered = loss.recovered
 		}
+		if l.backlog != nil {
+			events, recovered = l.backlog.next(l, batch)
+			l.unwritten = events
+		}
 		l.out.hold()
 		for _, message := range control {
 			if err := l.write(websocket.MessageText, message); err != nil {
@@ -255,6 +265,7 @@ func (l *link) writeLoop() {
 		l.b.stats.eventsOut.Add(uint64(len(events)))
 		clear(events)
 		l.unwritten = nil
+		l.forgetArrived()
 		if recovered > 0 {
 			l.b.log.Info("slow peer recovered", "peer", l.String(), "count", recovered)
 		}

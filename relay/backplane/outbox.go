@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/tcptuning"
 	"github.com/edgerelay/edgerelay/relay"
 )
 
@@ -77,13 +78,16 @@ type outbox struct {
 	// lastProgress is the time in relay.Ticks at which the peer last sent bytes or read some.
 	lastProgress atomic.Int64
 	lastReceived atomic.Int64 // the time at which the peer last sent bytes
+	delivery     delivery     // of the bytes, for a peer that acknowledges no events
 
 	mu      sync.Mutex // guards the fields below
 	free    sync.Cond  // signaled when writing becomes false
 	queued  []byte
 	phase   outboxPhase
-	writing bool  // a goroutine writes to conn
-	err     error // of the failed write
+	writing bool // a goroutine writes to conn
+	// flushing is set while flush writes.
+	flushing bool
+	err      error // of the failed write
 }
 
 var errStalled = errors.New("timed out: the peer does not read")
@@ -121,6 +125,7 @@ func (o *outbox) Write(b []byte) (int, error) {
 		o.queued = (*outBuffers.Get().(*[]byte))[:0]
 	}
 	o.queued = append(o.queued, b...)
+	o.delivery.accepted.Add(uint64(len(b)))
 	if o.phase == outboxDirect {
 		o.startWriting()
 	}
@@ -152,12 +157,23 @@ func (o *outbox) flush() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.phase = o.phase.next(outboxFlush)
+	o.flushing = true
+	defer func() { o.flushing = false }()
 	for o.writing {
 		o.free.Wait()
 	}
 	o.writing = true
 	o.writeQueued()
 	return o.err
+}
+
+// awaitWritten waits until no write is in progress.
+func (o *outbox) awaitWritten() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.free.Wait()
+	}
 }
 
 // writeQueued writes all queued bytes. o.mu is held, but released during writes; the caller has set o.writing.
@@ -180,6 +196,7 @@ func (o *outbox) writeQueued() {
 	o.free.Broadcast()
 	if o.phase == outboxClosing || o.phase == outboxFailed {
 		o.mu.Unlock()
+		o.delivery.settle()
 		_ = o.conn.Close()
 		o.mu.Lock()
 	}
@@ -190,7 +207,8 @@ func (o *outbox) writeChunks(b []byte) error {
 		n := min(len(b), writeBytes)
 		began := time.Now()
 		late := time.AfterFunc(o.silence(), o.abort)
-		_, err := o.conn.Write(b[:n])
+		taken, err := o.conn.Write(b[:n])
+		o.delivery.taken.Add(uint64(taken))
 		if !late.Stop() {
 			return errStalled
 		}
@@ -208,6 +226,7 @@ func (o *outbox) writeChunks(b []byte) error {
 
 // abort closes the connection without a TLS close alert, which would wait for the peer.
 func (o *outbox) abort() {
+	o.delivery.settle()
 	if t, ok := o.conn.(interface{ NetConn() net.Conn }); ok {
 		_ = t.NetConn().Close()
 		return
@@ -216,10 +235,15 @@ func (o *outbox) abort() {
 }
 
 // Close implements [io.Closer]. It returns at once. Queued bytes are written within closeTimeout, and then the
-// connection is closed.
+// connection is closed. Events that can be sent over the next link are not written any more.
 func (o *outbox) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.delivery.tracks() && (o.phase == outboxHeld || o.flushing) {
+		o.err, o.phase = net.ErrClosed, o.phase.next(outboxFail)
+		o.abort()
+		return nil
+	}
 	before := o.phase
 	if o.phase = before.next(outboxClose); o.phase == before {
 		return nil
@@ -254,6 +278,7 @@ func (a accepting) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	_ = conn.SetDeadline(time.Time{}) // the server's deadlines concern requests
 	a.out.tune(conn)
 	a.out.conn = conn
+	a.out.delivery.socket = tcptuning.Socket(conn)
 	boxed := boxedConn{conn, a.out}
 	return boxed, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(boxed)), nil
 }

@@ -127,6 +127,9 @@ func (l *link) hurry() {
 	if s := l.stream.Load(); s != nil && s.has(l) {
 		s.queue.hurry()
 	}
+	if l.backlog != nil {
+		l.backlog.queue.hurry()
+	}
 }
 
 // hurry ends the pacing for good: what is queued is sent while there is time.

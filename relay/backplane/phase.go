@@ -146,6 +146,9 @@ func (l *link) move(s signal) (before phase) {
 		}
 		if after != before {
 			l.queue.setFlow(after.flow())
+			if after == phaseSameLayer && l.backlog != nil { // the peer has the events from the layer
+				l.backlog.queue.forget()
+			}
 		}
 		return before
 	}

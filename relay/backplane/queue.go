@@ -192,6 +192,12 @@ func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, r
 	if q.flow == flowHeld {
 		return control, events, 0, nil
 	}
+	events, recovered, groups = q.take(events, most)
+	return control, events, recovered, groups
+}
+
+// take removes events of up to most bytes. The other results are as of next. q.mu is held.
+func (q *queue) take(events []*event, most int) (_ []*event, recovered uint64, groups []string) {
 	for size := 0; q.count > 0 && size < most; {
 		e := q.pop()
 		size += e.cost()
@@ -199,11 +205,11 @@ func (q *queue) next(events []*event, most int) (control [][]byte, _ []*event, r
 	}
 	if q.count > 0 {
 		q.wake()
-		return control, events, 0, nil
+		return events, 0, nil
 	}
 	q.shrink()
 	recovered, groups = q.takeLost()
-	return control, events, recovered, groups
+	return events, recovered, groups
 }
 
 // shrink releases the memory of a burst. q.mu is held.
@@ -274,4 +280,58 @@ func (q *queue) load() (events, bytes int, since time.Time) {
 		since = q.events[(q.first+q.sent)%len(q.events)].since
 	}
 	return q.count - q.sent, q.bytes - q.sentBytes, since
+}
+
+// The following methods are for a queue that outlives the links to a Python node.
+
+// handTo makes the queue wake the writer of a link.
+func (q *queue) handTo(to *queue) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.age.suspend()
+	q.signal = to.signal
+	q.wake()
+}
+
+// nextPaced removes events of up to most bytes, as many as the pacer lets pass, and none if another link has the queue.
+func (q *queue) nextPaced(of *queue, events []*event, most int, now time.Time) (_ []*event, recovered uint64) {
+	q.mu.Lock()
+	if q.signal != of.signal {
+		q.mu.Unlock()
+		return events, 0
+	}
+	expired := q.expire(now)
+	defer func() {
+		q.mu.Unlock()
+		q.age.report(expired)
+	}()
+	if q.count > 0 && q.pace.update(now, q.events[q.first], 0) {
+		for size := 0; q.count > 0 && size < most; {
+			if !q.pace.permits(now, q.events[q.first]) {
+				q.wakeLater(now)
+				return events, 0
+			}
+			size += q.events[q.first].cost()
+			events = append(events, q.pop())
+		}
+		most = 0
+	}
+	events, recovered, _ = q.take(events, most)
+	return events, recovered
+}
+
+// putBack adds events before all others, and returns as push does.
+func (q *queue) putBack(events []*event) (dropped int, first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := make([]*event, 0, len(events)+q.count)
+	all = append(all, events...)
+	for q.count > 0 {
+		all = append(all, q.pop())
+	}
+	for _, e := range all {
+		n, begins := q.append(e)
+		dropped, first = dropped+n, first || begins
+	}
+	return dropped, first
 }

@@ -52,7 +52,7 @@ func (b *Backplane) Serve(w http.ResponseWriter, r *http.Request, endpoint Diale
 		return 0 // Accept has answered
 	}
 	l := b.newLink(conn, out, endpoint)
-	l.address, l.skew = r.RemoteAddr, skew
+	l.address, l.skew, l.secure = r.RemoteAddr, skew, r.TLS != nil
 	if !b.spawn(func() { b.serveLink(l) }) {
 		_ = conn.CloseNow()
 	}
@@ -74,6 +74,7 @@ func (b *Backplane) serveLink(l *link) {
 			return
 		}
 		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
+		b.endBacklog(l.backlogKey())
 		err = l.serveV1()
 	case Broadcast:
 		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)

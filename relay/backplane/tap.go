@@ -95,17 +95,12 @@ func (t *tap) remove(l sink, groups []string) {
 }
 
 // removeAll ends all subscriptions of a link.
-func (t *tap) removeAll(l *link) {
-	t.remove(l, l.list())
-	t.mu.Lock()
-	updateSinks(&t.broadcast, l, false)
-	t.mu.Unlock()
-}
+func (t *tap) removeAll(l *link) { t.remove(l, l.list()) }
 
-// addBroadcast subscribes l to broadcast-group_send.
-func (t *tap) addBroadcast(l *link) {
+// setBroadcast subscribes a peer to broadcast-group_send, or ends that.
+func (t *tap) setBroadcast(l sink, add bool) {
 	t.mu.Lock()
-	updateSinks(&t.broadcast, l, true)
+	updateSinks(&t.broadcast, l, add)
 	t.mu.Unlock()
 }
 

@@ -10,16 +10,6 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// rememberWait is the time for which the subscriptions of a disconnected web node are kept. The node does not
-// repeat them on a new connection.
-const rememberWait = time.Minute
-
-// remembered holds the subscriptions of a disconnected Python web node.
-type remembered struct {
-	peerGroups map[string]map[string]struct{}
-	lost       time.Time
-}
-
 // serveTask serves a Python task node of AWX 22 or later that dialed this node. The peer sends events of the groups
 // that are subscribed on this node.
 func (l *link) serveTask() error {
@@ -113,15 +103,13 @@ func (l *link) sendSubscription(joined, left []string) {
 // feedWeb serves a Python web node of AWX 22 or later that this node dialed. The peer receives its subscribed
 // groups, as from AWX's wsrelay beside a task node.
 func (l *link) feedWeb() error {
+	l.takeBacklog()
 	l.startProbing()
 	l.send = func(events []*event) error {
-		for _, e := range events {
+		return l.writeEvents(events, func(e *event) []byte {
 			e.once.Do(func() { e.frame = appendRelay(nil, e.group, e.sender, e.text) })
-			if err := l.write(websocket.MessageText, e.frame); err != nil {
-				return err
-			}
-		}
-		return nil
+			return e.frame
+		})
 	}
 	l.receive = func(_ websocket.MessageType, b []byte) error {
 		f, err := decodeRelay(b)
@@ -150,90 +138,58 @@ func (l *link) feedWeb() error {
 		}, func() {})
 	})
 	l.addOrigin([]string{metricsGroup}, "")
-	l.recallGroups()
-	defer l.rememberGroups()
 	defer l.move(signalEnded)
 	return l.run()
 }
 
 // addOrigin subscribes a channel of the web node to groups. The first channel of a group joins it.
 func (l *link) addOrigin(groups []string, origin string) {
+	s := l.backlog
 	var join []string
-	l.groupsMu.Lock()
+	s.groupsMu.Lock()
 	for _, g := range groups {
-		origins, ok := l.peerGroups[g]
+		origins, ok := s.peerGroups[g]
 		switch {
-		case len(origin) > maxIdentity || l.origins >= maxPeerGroups:
+		case len(origin) > maxIdentity || s.origins >= maxPeerGroups:
 			l.fault(faultLimit)
 			continue
 		case ok:
 			if _, had := origins[origin]; !had {
-				l.origins++
+				s.origins++
 			}
 			origins[origin] = struct{}{}
 			continue
 		case !relay.ValidGroup(g) || g == broadcastGroup || strings.HasPrefix(g, ownPrefix):
 			l.fault(faultGroup)
 			continue
-		case len(l.peerGroups) >= maxPeerGroups:
+		case len(s.peerGroups) >= maxPeerGroups:
 			l.fault(faultLimit)
 			continue
 		}
-		l.peerGroups[g] = map[string]struct{}{origin: {}}
-		l.origins++
+		s.peerGroups[g] = map[string]struct{}{origin: {}}
+		s.origins++
 		join = append(join, g)
 	}
-	l.groupsMu.Unlock()
-	l.b.tap.add(l, join)
+	s.groupsMu.Unlock()
+	l.b.tap.add(s, join)
 }
 
 // removeOrigin unsubscribes a channel of the web node from groups. The last channel of a group leaves it.
 func (l *link) removeOrigin(groups []string, origin string) {
+	s := l.backlog
 	var leave []string
-	l.groupsMu.Lock()
+	s.groupsMu.Lock()
 	for _, g := range groups {
-		if origins, ok := l.peerGroups[g]; ok {
+		if origins, ok := s.peerGroups[g]; ok {
 			if _, had := origins[origin]; had {
-				l.origins--
+				s.origins--
 			}
 			if delete(origins, origin); len(origins) == 0 {
-				delete(l.peerGroups, g)
+				delete(s.peerGroups, g)
 				leave = append(leave, g)
 			}
 		}
 	}
-	l.groupsMu.Unlock()
-	l.b.tap.remove(l, leave)
-}
-
-// rememberGroups keeps the web node's subscriptions for the next link.
-func (l *link) rememberGroups() {
-	l.groupsMu.Lock()
-	peerGroups := l.peerGroups
-	l.peerGroups, l.origins = map[string]map[string]struct{}{}, 0
-	l.groupsMu.Unlock()
-	l.b.mu.Lock()
-	for url, m := range l.b.memory {
-		if time.Since(m.lost) > rememberWait {
-			delete(l.b.memory, url)
-		}
-	}
-	l.b.memory[l.url] = remembered{peerGroups, time.Now()}
-	l.b.mu.Unlock()
-}
-
-// recallGroups restores the web node's subscriptions from a link that ended less than rememberWait ago.
-func (l *link) recallGroups() {
-	l.b.mu.Lock()
-	m, ok := l.b.memory[l.url]
-	delete(l.b.memory, l.url)
-	l.b.mu.Unlock()
-	if !ok || time.Since(m.lost) > rememberWait {
-		return
-	}
-	for g, origins := range m.peerGroups {
-		for origin := range origins {
-			l.addOrigin([]string{g}, origin)
-		}
-	}
+	s.groupsMu.Unlock()
+	l.b.tap.remove(s, leave)
 }
