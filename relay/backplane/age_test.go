@@ -79,7 +79,7 @@ func TestExpiryAndLinks(t *testing.T) {
 			t.Errorf("%d events expired, %d are left", n, q.count)
 		}
 		time.Sleep(time.Minute)
-		lost, link := attach(7) // the peer has all but three
+		lost, _ := attach(7) // the peer has all but three
 		if lost != 3 {
 			t.Errorf("%d events are lost, want 3", lost)
 		}

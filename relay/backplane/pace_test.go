@@ -1,7 +1,6 @@
 package backplane
 
 import (
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -261,7 +260,7 @@ func BenchmarkPacer(b *testing.B) {
 	e := &event{group: "job-1", since: time.Now(), position: relay.Position{}}
 	for b.Loop() {
 		if p.update(e.since, e, 0) {
-			b.Fatal(fmt.Sprint("active"))
+			b.Fatal("active")
 		}
 	}
 }
