@@ -129,3 +129,35 @@ func TestWishesAreRepeated(t *testing.T) {
 		t.Errorf("told %q afterwards", rest)
 	}
 }
+
+// A peer that restarts again and again leaves a stream with each run. The newest wait for a link, and one with a link stays.
+func TestStreamsAreBounded(t *testing.T) {
+	b := newPlane(t)
+	run := func(n int) *link {
+		l := newLink(t.Context(), b, false)
+		l.node = fmt.Sprint("run ", n)
+		l.takeStream(message{})
+		return l
+	}
+	run(0)
+	for n := range maxStreams + 100 {
+		l := run(n + 1)
+		l.stream.Load().detach(l, false)
+	}
+	run(maxStreams + 101)
+	if n := len(b.streams); n > maxStreams {
+		t.Errorf("%d streams, want at most %d", n, maxStreams)
+	}
+	for name, want := range map[string]bool{
+		"run 0": true, "run 1": false, fmt.Sprint("run ", maxStreams): true, fmt.Sprint("run ", maxStreams+100): true,
+	} {
+		if b.streams[name] != nil != want {
+			t.Errorf("%s has a stream: %v", name, !want)
+		}
+	}
+	for _, s := range b.allStreams() {
+		if s.expiry != nil {
+			s.expiry.Stop()
+		}
+	}
+}

@@ -20,6 +20,9 @@ const (
 	// streamWait is the time for which a stream waits for a link: each of its events for no longer than Settings.QueueAge,
 	// but the groups, and the number of events that were lost meanwhile.
 	streamWait = 10 * time.Minute
+	// maxStreams bounds the streams as long as one of them waits for a link: a peer that restarts again and again leaves
+	// one with each run.
+	maxStreams = 1000
 )
 
 // errReplaced ends a link whose peer has taken its stream over another link.
@@ -45,8 +48,9 @@ type stream struct {
 	link   *link      // that sends the events; nil while there is none
 	peer   string     // name of the relay in logs
 	expiry *time.Timer
-	turn   uint64 // of the last request for the stream
-	former bool   // another run of the relay has taken the place of this one
+	waits  time.Time // since when there is no link
+	turn   uint64    // of the last request for the stream
+	former bool      // another run of the relay has taken the place of this one
 	ended  bool
 }
 
@@ -76,10 +80,30 @@ func (l *link) takeStream(m message) {
 	if other := s.attach(l, m); other != nil {
 		before = other
 	}
+	excess := b.excessStream()
 	b.mu.Unlock()
+	if excess != nil {
+		excess.expire()
+	}
 	if before != nil && before != l { // the peer has noticed the end of that link before this node did
 		b.streamMoved(before, l)
 	}
+}
+
+// excessStream returns the stream that has waited for the longest, if there are too many. b.mu is held.
+func (b *Backplane) excessStream() (longest *stream) {
+	if len(b.streams) <= maxStreams {
+		return nil
+	}
+	var since time.Time
+	for _, s := range b.streams {
+		s.mu.Lock()
+		if s.link == nil && (longest == nil || s.waits.Before(since)) {
+			longest, since = s, s.waits
+		}
+		s.mu.Unlock()
+	}
+	return longest
 }
 
 // newStream returns a stream for the peer of a link.
@@ -146,7 +170,7 @@ func (s *stream) detach(l *link, final bool) {
 		s.mu.Unlock()
 		return
 	}
-	s.link = nil
+	s.link, s.waits = nil, time.Now()
 	s.queue.detach()
 	if final = final || s.former; !final {
 		s.expiry = time.AfterFunc(max(streamWait, 2*s.queue.age.limit), s.expire)
