@@ -51,9 +51,18 @@ type recentEvent struct {
 }
 
 // isOld reports whether no source sends the event again. An event that arrived long ago may still be among the last
-// ones, if the link has stalled since.
+// ones of its layer, if the link has stalled since, or of its group, if the last one was late: then a history replays it
+// with that one.
 func (e *recentEvent) isOld(now, latest int64) bool {
-	return e.arrived < now-int64(recentAge) && e.micros < latest-recentAge.Microseconds()
+	old := now - int64(recentAge)
+	switch {
+	case e.arrived >= old:
+		return false
+	case e.group.arrived < old:
+		return e.micros < latest-recentAge.Microseconds()
+	default:
+		return !e.group.replays(e.micros)
+	}
 }
 
 // recentGroup is a group with received events, and the last one. first is the time of the first one, in microseconds:
@@ -67,6 +76,11 @@ type recentGroup struct {
 
 // isYoung reports whether a history that replays from the last event on reaches behind the first one.
 func (g *recentGroup) isYoung() bool { return g.first >= g.at.Micros-relay.HistorySlack }
+
+// replays reports whether a history that replays from the last event on may reach back to a time in microseconds.
+func (g *recentGroup) replays(micros int64) bool {
+	return micros >= g.at.Micros-recentAge.Microseconds()
+}
 
 // doubles finds events that arrived before.
 type doubles struct {
@@ -211,6 +225,13 @@ func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := &doubles{seen: map[identity]struct{}{}, floors: map[string]int64{}}
+	if r.doubles != nil {
+		for id := range r.doubles.seen { // an event of one group may have become old before later ones of its group came
+			if g := r.groups[id.group]; g != nil && g.replays(id.at.Micros) {
+				d.seen[id] = struct{}{}
+			}
+		}
+	}
 	for _, e := range r.entries[r.first:] {
 		d.seen[identity{e.group.name, relay.Position{Micros: e.micros, Mark: e.mark}}] = struct{}{}
 	}
