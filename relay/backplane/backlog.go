@@ -100,7 +100,7 @@ func (l *link) takeBacklog() {
 		}
 		s.attach(l)
 	}
-	l.backlog = s
+	l.backlog.Store(s)
 }
 
 // prune forgets unused slots. b.mu is held.
@@ -154,7 +154,7 @@ func (s *backlog) doubt() {
 
 // leaveBacklog ends the use of the backlog. Events that have never left go back into the queue, for the next link.
 func (l *link) leaveBacklog() {
-	s := l.backlog
+	s := l.backlog.Load()
 	if s == nil {
 		return
 	}

@@ -38,18 +38,18 @@ func TestOriginsAreBounded(t *testing.T) {
 	l := newTestLink(t)
 	l.takeBacklog()
 	l.addOrigin([]string{"a-1"}, strings.Repeat("x", maxIdentity+1))
-	if len(l.backlog.peerGroups) != 0 {
+	if len(l.backlog.Load().peerGroups) != 0 {
 		t.Error("a name without end is taken")
 	}
 	for i := range maxPeerGroups + 10 {
 		l.addOrigin([]string{"a-1"}, fmt.Sprint(i))
 	}
-	if n := len(l.backlog.peerGroups["a-1"]); n != maxPeerGroups {
+	if n := len(l.backlog.Load().peerGroups["a-1"]); n != maxPeerGroups {
 		t.Errorf("%d channels, want %d", n, maxPeerGroups)
 	}
 	l.removeOrigin([]string{"a-1"}, "1")
 	l.addOrigin([]string{"a-1"}, "another")
-	if n := len(l.backlog.peerGroups["a-1"]); n != maxPeerGroups {
+	if n := len(l.backlog.Load().peerGroups["a-1"]); n != maxPeerGroups {
 		t.Errorf("%d channels once there is room again, want %d", n, maxPeerGroups)
 	}
 }

@@ -26,7 +26,7 @@ func (l *link) serveBroadcast() error {
 			return false, nil
 		}, func() {})
 	})
-	l.b.tap.setBroadcast(l.backlog, true)
+	l.b.tap.setBroadcast(l.backlog.Load(), true)
 	defer l.move(signalEnded)
 	return l.run()
 }

@@ -81,9 +81,9 @@ type link struct {
 
 	// These fields concern Python nodes.
 	verdict verdict
-	secure  bool           // the connection uses TLS
-	backlog *backlog       // the queue for a node that gets events; set before the link runs
-	written []writtenEvent // events that may not have arrived; owned by the writing goroutine
+	secure  bool                    // the connection uses TLS
+	backlog atomic.Pointer[backlog] // the queue for a node that gets events
+	written []writtenEvent          // events that may not have arrived; owned by the writing goroutine
 
 	rtt                 atomic.Int64 // nanoseconds
 	eventsIn, eventsOut atomic.Uint64
@@ -154,7 +154,7 @@ func (l *link) end(why error) { l.cancel(why) }
 // idle reports whether nothing is queued or being written.
 func (l *link) idle() bool {
 	s := l.stream.Load()
-	return (s == nil || !s.has(l) || s.queue.unsent() == 0) && l.queue.idle() && l.backlog.idle()
+	return (s == nil || !s.has(l) || s.queue.unsent() == 0) && l.queue.idle() && l.backlog.Load().idle()
 }
 
 // closeWith closes the link with a close frame.
@@ -234,8 +234,8 @@ func (l *link) writeLoop() {
 			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes, time.Now())
 			recovered = loss.recovered
 		}
-		if l.backlog != nil {
-			events, recovered = l.backlog.next(l, batch)
+		if b := l.backlog.Load(); b != nil {
+			events, recovered = b.next(l, batch)
 			l.unwritten = events
 		}
 		l.out.hold()

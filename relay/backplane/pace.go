@@ -127,8 +127,8 @@ func (l *link) hurry() {
 	if s := l.stream.Load(); s != nil && s.has(l) {
 		s.queue.hurry()
 	}
-	if l.backlog != nil {
-		l.backlog.queue.hurry()
+	if s := l.backlog.Load(); s != nil {
+		s.queue.hurry()
 	}
 }
 

@@ -123,7 +123,7 @@ func (l *link) describe(p *Peer) {
 	queue, groups := l.queue, &l.groupSet
 	if s := l.stream.Load(); s != nil && s.has(l) {
 		queue, groups = s.queue, &s.groupSet
-	} else if s := l.backlog; s != nil {
+	} else if s := l.backlog.Load(); s != nil {
 		queue, groups = s.queue, &s.groupSet
 	}
 	p.Groups = groups.size()

@@ -146,8 +146,8 @@ func (l *link) move(s signal) (before phase) {
 		}
 		if after != before {
 			l.queue.setFlow(after.flow())
-			if after == phaseSameLayer && l.backlog != nil { // the peer has the events from the layer
-				l.backlog.queue.forget()
+			if b := l.backlog.Load(); b != nil && after == phaseSameLayer { // the peer has the events from the layer
+				b.queue.forget()
 			}
 		}
 		return before

@@ -38,7 +38,6 @@ func TestStalledLink(t *testing.T) {
 	}
 	source.awaitSources(2)
 	local, onNear, onFar := source.client("g-1"), near.client("g-1"), far.client("g-1")
-	text := strings.Repeat("x", 1000)
 	next := 0
 	// load emits events as fast as the near node receives them, and expects each once there and at the source.
 	load := func(count int) time.Duration {
@@ -49,7 +48,7 @@ func TestStalledLink(t *testing.T) {
 		want := map[string]bool{}
 		began := time.Now()
 		for n := range count {
-			event := fmt.Sprintf(`{"n": %d, "x": %q}`, next, text)
+			event := noise(next, 1000)
 			next++
 			source.emit("g-1", event)
 			want[event] = true
@@ -134,7 +133,7 @@ func TestSlowLink(t *testing.T) {
 	link.Slow(3 * time.Millisecond) // about a megabyte a second
 	const count = 6000
 	for i := range count {
-		source.emit("g-1", fmt.Sprintf(`{"n": %d, "x": %q}`, i, strings.Repeat("x", 1000)))
+		source.emit("g-1", noise(i, 1000))
 	}
 	last := fmt.Sprintf(`{"n": %d,`, count-1)
 	testkit.Eventually(t, "the last event", func() error {

@@ -144,7 +144,7 @@ func (l *link) feedWeb() error {
 
 // addOrigin subscribes a channel of the web node to groups. The first channel of a group joins it.
 func (l *link) addOrigin(groups []string, origin string) {
-	s := l.backlog
+	s := l.backlog.Load()
 	var join []string
 	s.groupsMu.Lock()
 	for _, g := range groups {
@@ -176,7 +176,7 @@ func (l *link) addOrigin(groups []string, origin string) {
 
 // removeOrigin unsubscribes a channel of the web node from groups. The last channel of a group leaves it.
 func (l *link) removeOrigin(groups []string, origin string) {
-	s := l.backlog
+	s := l.backlog.Load()
 	var leave []string
 	s.groupsMu.Lock()
 	for _, g := range groups {
