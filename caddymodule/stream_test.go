@@ -303,7 +303,11 @@ func TestStreamsAndReloads(t *testing.T) {
 	h1.Want("", "2")
 	h2.Close()
 	load("1s")
-	old := ssetest.Open(t, client(true), url)
+	var old *ssetest.Client
+	testkit.Eventually(t, "a connection after the reload", func() (err error) { // the listener before may have reset one
+		old, err = ssetest.Try(t, client(true), url)
+		return err
+	})
 	for {
 		if _, err := old.Next(); err != nil {
 			break

@@ -243,7 +243,7 @@ func TestConsoleShowsPeers(t *testing.T) {
 	page.Do(t, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(s.URL+"edgerelay/"))
 	const cell = `(title => { const [head, row] = document.querySelectorAll("#peers tr");
 		return row?.cells[[...head.cells].findIndex(c => c.textContent === title)]?.textContent; })`
-	page.Wait(t, soon, cell+`("Link") === "connected" && `+cell+`("Node").startsWith("web2")`)
+	page.Wait(t, soon, cell+`("State") === "connected" && `+cell+`("Node").startsWith("web2")`)
 	page.Wait(t, soon, `document.querySelector("#facts").textContent.endsWith(`+cell+`("Version"))`)
 	page.Do(t, chromedp.KeyEvent("p"))
 	page.Script(t, `get("overview").then(o => { o.backplane.dropped = {queue_full: 3, link_lost: 2}; render(o); })`)

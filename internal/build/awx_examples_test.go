@@ -112,7 +112,7 @@ func TestAdminSocketHasADirectory(t *testing.T) {
 		"examples/awx/awx.yaml":             {"emptyDir: {}", "mountPath: /run/edgerelay\n"},
 		"examples/awx/supervisord_web.conf": {"/var/lib/awx/venv/awx/bin/uwsgi /etc/tower/uwsgi.ini\n", "GOMEMLIMIT="},
 		"README.md": {
-			"admin unix//run/edgerelay/admin.sock|0600", "transport uwsgi",
+			"admin unix//run/edgerelay/admin.sock|0600", "edgerelay_uwsgi",
 			"auth awx uwsgi://127.0.0.1:8050",
 		},
 	} {

@@ -55,7 +55,7 @@ func TestValuesOfFlagsAreChecked(t *testing.T) {
 		{[]string{"plugin", "new", "--kind", "x", dir}, `--kind: invalid value "x"; use filter or function`},
 		{
 			[]string{"plugin", "new", "--language", "x", dir},
-			`--language: invalid value "x"; use assemblyscript, c, go or rust`,
+			`--language: invalid value "x"; use go, rust, assemblyscript or c`,
 		},
 		{
 			[]string{"plugin", "test", "--on-error", "x", "a.wasm", "-"},

@@ -208,7 +208,7 @@ func parseJWKS(text []byte, allowSecrets bool) (keys []*key, skipped []error, er
 
 func parseJWK(raw []byte, allowSecrets bool) (*key, error) {
 	var j jose.JSONWebKey
-	if err := j.UnmarshalJSON(raw); err != nil {
+	if err := j.UnmarshalJSON(padCoordinates(raw)); err != nil {
 		return nil, fmt.Errorf("reading a key: %w", err)
 	}
 	if j.Use != "" && j.Use != "sig" {
@@ -230,4 +230,35 @@ func parseJWK(raw []byte, allowSecrets bool) (*key, error) {
 		return nil, fmt.Errorf("key %.40q: %w", j.KeyID, err)
 	}
 	return k, nil
+}
+
+// padCoordinates gives the coordinates of an elliptic curve's key the length that RFC 7518 section 6.2.1.2 requires. Some
+// issuers, such as PyJWT 2.6, leave out leading zeros, and one key in 128 has some. Anything else stays as it is.
+func padCoordinates(raw []byte) []byte {
+	var head struct{ Kty, Crv string }
+	if json.Unmarshal(raw, &head) != nil || head.Kty != "EC" {
+		return raw
+	}
+	size := map[string]int{"P-256": 32, "P-384": 48, "P-521": 66}[head.Crv]
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		return raw
+	}
+	for _, name := range []string{"x", "y"} {
+		var text string
+		if json.Unmarshal(members[name], &text) != nil {
+			return raw
+		}
+		b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+		if err != nil || len(b) >= size {
+			continue
+		}
+		text = base64.RawURLEncoding.EncodeToString(append(make([]byte, size-len(b)), b...))
+		members[name] = json.RawMessage(`"` + text + `"`)
+	}
+	padded, err := json.Marshal(members)
+	if err != nil {
+		return raw
+	}
+	return padded
 }
