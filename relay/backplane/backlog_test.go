@@ -236,8 +236,8 @@ func TestWebNodeThatStallsGetsEachEventOnce(t *testing.T) {
 	before := len(w.events())
 	resume()
 	w.turn.Lock() // the rest of the first connection is read
-	w.turn.Unlock()
 	first := len(w.events())
+	w.turn.Unlock()
 	if first == before || first == count {
 		t.Errorf("%d events were read from the first connection, %d of them in time", first, before)
 	}
