@@ -12,9 +12,7 @@ import (
 
 // Two namespaces, joined by a switch that delays, loses or swallows packets: the findings name the fault.
 func TestPeerPathInNamespaces(t *testing.T) {
-	if err := wire.Possible(); err != nil {
-		t.Skipf("not run: %v", err)
-	}
+	wire.Need(t)
 	network := wire.NewSwitch(1)
 	t.Cleanup(network.Close)
 	var spaces [2]*wire.Namespace

@@ -30,9 +30,7 @@ const (
 
 func newWired(t *testing.T) *wired {
 	t.Helper()
-	if err := lines.Possible(); err != nil {
-		t.Skipf("not run: %v", err)
-	}
+	lines.Need(t)
 	w := &wired{s: lines.NewSwitch(1)}
 	t.Cleanup(w.s.Close)
 	var spaces [2]*lines.Namespace
@@ -78,7 +76,7 @@ func incompressible(n, size int) string {
 	return fmt.Sprintf("job-1 %d %s", n, hex.EncodeToString(b))
 }
 
-// The network swallows large packets and says nothing: links are made anew with smaller packets until everything passes.
+// The network swallows large packets and says nothing: new links with smaller packets are made until everything passes.
 func TestLargePacketsVanish(t *testing.T) {
 	for _, c := range []struct {
 		name       string

@@ -30,13 +30,32 @@ type Namespace struct {
 	file *os.File
 }
 
+// errMissing is the only obstacle that an installation removes.
+var errMissing = errors.New("the program ip is missing; install iproute2")
+
+// Need skips a test where the system refuses namespaces. A missing program fails it.
+func Need(t interface {
+	Helper()
+	Skipf(format string, args ...any)
+	Fatalf(format string, args ...any)
+},
+) {
+	t.Helper()
+	switch err := Possible(); {
+	case errors.Is(err, errMissing):
+		t.Fatalf("%v", err)
+	case err != nil:
+		t.Skipf("not run, since network namespaces cannot be made here: %v", err)
+	}
+}
+
 // Possible returns an error that says why namespaces and TAP devices cannot be made here, if that is so.
 func Possible() error {
 	if os.Getuid() != 0 {
 		return errors.New("network namespaces need root")
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		return errors.New("the program ip is missing; install iproute2")
+		return errMissing
 	}
 	n, err := NewNamespace("try")
 	if err != nil {

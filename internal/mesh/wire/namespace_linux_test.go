@@ -23,9 +23,7 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	if err := Possible(); err != nil {
-		t.Skipf("not run: %v", err)
-	}
+	Need(t)
 	// Registered first, so that it runs after all other cleanups.
 	running := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
@@ -197,9 +195,7 @@ func TestCommandsRunInTheNamespace(t *testing.T) {
 
 // Namespaces of a process that was killed are removed by the next one.
 func TestAbandonedNamespacesAreRemoved(t *testing.T) {
-	if err := Possible(); err != nil {
-		t.Skipf("not run: %v", err)
-	}
+	Need(t)
 	abandoned := prefix + "999999999-a" // above any pid
 	if err := ip("netns", "add", abandoned); err != nil {
 		t.Fatal(err)

@@ -42,9 +42,7 @@ const notice = `{"resync": true}`
 
 func newNetwork(t *testing.T, limits relay.Limits) *network {
 	t.Helper()
-	if err := wire.Possible(); err != nil {
-		t.Skipf("not run: %v", err)
-	}
+	wire.Need(t)
 	n := &network{t: t, line: wire.NewSwitch(1), conns: make(chan *ws.Conn, 1)}
 	t.Cleanup(n.line.Close)
 	namespace := func(name, address string) *wire.Namespace {
