@@ -44,7 +44,7 @@ func (a *alarms) add(w *roomWriter, n int) {
 func (a *alarms) watch(s *site) *wstest.Raw {
 	raw, err := wstest.DialRaw(s.relay.URL+"/ws/alarms/", "")
 	if err != nil {
-		s.t.Errorf("alarms: %v", err)
+		s.fault("alarms: %v", err)
 		return &wstest.Raw{}
 	}
 	go func() {
@@ -69,24 +69,25 @@ const lease = 30 * time.Second
 
 // settle waits for the alarms that are set. The message of one that fired while Redis restarted is lost with Redis.
 func (a *alarms) settle(s *site) {
-	missing := func() (list []string) {
+	missing := func() map[string]time.Time {
 		a.mu.Lock()
 		defer a.mu.Unlock()
+		list := map[string]time.Time{}
 		for name, due := range a.due {
 			if !s.trouble.happened(due.Add(-transit), due.Add(5*time.Second), storeDown, stateDown, nearDown) {
-				list = append(list, name)
+				list[name] = due
 			}
 		}
 		return list
 	}
-	err := testkit.Poll(testkit.Scale(lease+15*time.Second), nil, func() error {
+	_ = testkit.Poll(testkit.Scale(lease+15*time.Second), nil, func() error {
 		if list := missing(); len(list) > 0 {
-			return fmt.Errorf("%d alarms, such as %q", len(list), list[0])
+			return fmt.Errorf("%d alarms", len(list))
 		}
 		return nil
 	})
-	if err != nil {
-		s.t.Errorf("alarms: these have not fired: %v", err)
+	for name, due := range missing() {
+		s.faultAt(due, "%s was due, and has not fired", name)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -35,7 +35,7 @@ func (p *backendClients) run(ctx context.Context) {
 	p.s.backend.mu.Lock()
 	defer p.s.backend.mu.Unlock()
 	for _, f := range p.s.backend.faults {
-		p.s.t.Errorf("backend: %s", f)
+		p.s.fault("backend: %s", f)
 	}
 	p.s.backend.faults = nil
 }
@@ -61,7 +61,7 @@ func (p *backendClients) converse(ctx context.Context, name string) {
 			break
 		}
 		if got != text {
-			p.s.t.Errorf("backend: %s got %q, want %q", name, got, text)
+			p.s.fault("backend: %s got %q, want %q", name, got, text)
 			return
 		}
 		answered++
@@ -71,12 +71,12 @@ func (p *backendClients) converse(ctx context.Context, name string) {
 	heard := p.s.backend.take(name)
 	for n, text := range heard {
 		if text != fmt.Sprint("message ", n) {
-			p.s.t.Errorf("backend: the site heard %q of %s", heard, name)
+			p.s.fault("backend: the site heard %q of %s", heard, name)
 			return
 		}
 	}
 	if len(heard) < answered {
-		p.s.t.Errorf("backend: the site heard %d messages of %s, and answered %d", len(heard), name, answered)
+		p.s.fault("backend: the site heard %d messages of %s, and answered %d", len(heard), name, answered)
 	}
 }
 

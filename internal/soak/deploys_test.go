@@ -74,7 +74,12 @@ func (p *deploys) put(plugin, query, signedFor string, wasm []byte) (status int,
 
 // request makes a request to the relay's admin API.
 func (s *site) request(method, path, contentType string, body []byte) (status int, answer string, err error) {
-	req, err := http.NewRequest(method, s.relay.Admin+path, bytes.NewReader(body))
+	return s.do(method, s.relay.Admin+path, contentType, body)
+}
+
+// do makes a request.
+func (s *site) do(method, url, contentType string, body []byte) (status int, answer string, err error) {
+	req, err := http.NewRequest(method, url, bytes.NewReader(body))
 	if err != nil {
 		return 0, "", err
 	}
@@ -95,7 +100,7 @@ func (p *deploys) deploy(plugin string, wasm []byte, done *atomic.Int64) {
 	switch {
 	case err != nil:
 	case status != http.StatusOK:
-		p.s.t.Errorf("deploy: %d %s", status, answer)
+		p.s.fault("deploy: %d %s", status, answer)
 	default:
 		done.Add(1)
 	}
@@ -107,7 +112,7 @@ func (p *deploys) unsigned() {
 	switch {
 	case err != nil:
 	case status != http.StatusUnprocessableEntity:
-		p.s.t.Errorf("a module without a signature was answered with %d %s", status, answer)
+		p.s.fault("a module without a signature was answered with %d %s", status, answer)
 	default:
 		p.refused.Add(1)
 	}
@@ -120,7 +125,7 @@ func (p *deploys) canary(query, end string, want pluginhost.CanaryPhase, done *a
 		return
 	}
 	if status != http.StatusOK {
-		p.s.t.Errorf("canary: %d %s", status, answer)
+		p.s.fault("canary: %d %s", status, answer)
 		return
 	}
 	asked := false
@@ -147,7 +152,7 @@ func (p *deploys) canary(query, end string, want pluginhost.CanaryPhase, done *a
 		return nil
 	})
 	if err != nil {
-		p.s.t.Errorf("canary: want it %s: %v", want, err)
+		p.s.fault("canary: want it %s: %v", want, err)
 		return
 	}
 	done.Add(1)

@@ -8,7 +8,7 @@
 //
 //   - soak_test.go runs the whole; parts_test.go says what a part is, rest_test.go what a rest
 //   - site_test.go starts the nodes and servers, hooks_test.go the sites that nodes call
-//   - trouble_test.go injects the faults, with drain_test.go
+//   - trouble_test.go injects the faults, with drain_test.go; fault_test.go checks that a failure names them
 //   - plain_test.go, traffic_test.go and ledger_test.go account for the events of AWX's protocol
 //   - positions_test.go has clients that resume by every door: on histories in Redis and in memory, on routes, and across
 //     the backplane; publisher_test.go publishes by HTTP

@@ -16,7 +16,7 @@ func (tr *trouble) drainNear() {
 	admin := tr.s.near.Admin + "/edgerelay/drain"
 	resp, err := http.Post(admin, "application/json", strings.NewReader(`{"duration": "1s"}`))
 	if err != nil {
-		tr.s.t.Errorf("drain: %v", err)
+		tr.s.fault("drain: %v", err)
 		return
 	}
 	_ = resp.Body.Close()
@@ -35,7 +35,7 @@ func (tr *trouble) drainNear() {
 		return err
 	})
 	if err != nil {
-		tr.s.t.Errorf("drain: clients stay: %v", err)
+		tr.s.fault("drain: clients stay: %v", err)
 	}
 	tr.drained.Add(status.Clients)
 	req, err := http.NewRequest(http.MethodDelete, admin, nil)
@@ -43,7 +43,7 @@ func (tr *trouble) drainNear() {
 		resp, err = http.DefaultClient.Do(req)
 	}
 	if err != nil {
-		tr.s.t.Errorf("drain: canceling: %v", err)
+		tr.s.fault("drain: canceling: %v", err)
 		return
 	}
 	_ = resp.Body.Close()

@@ -63,7 +63,7 @@ func (e *endurance) rest(progress, connections int) {
 	within := func(check func(vitals) error) {
 		testkit.EventuallyWithin(e.t, time.Minute, fmt.Sprintf("at rest after %d %s", progress, e.unit),
 			func() (err error) {
-				if now, err = measure(e.t, e.relay, e.redis); err != nil {
+				if now, err = measure(e.relay, e.redis); err != nil {
 					return err
 				}
 				if now.connections != connections {

@@ -222,7 +222,7 @@ func (w *roomWriter) add() {
 		w.p.unknown.Add(1)
 	case status == -5: // without effect
 	case status != 0 || parseErr != nil:
-		w.p.s.t.Errorf("functions: an addition was answered with %d %q", status, body)
+		w.p.s.fault("functions: an addition was answered with %d %q", status, body)
 		w.unknown++
 	default:
 		w.sums = append(w.sums, sum)
@@ -235,7 +235,7 @@ func (w *roomWriter) remember(n int) {
 	text := fmt.Sprint("attached ", n)
 	if answer, err := w.send(map[string]any{"do": "remember", "text": text}); err == nil {
 		if answer != "0" {
-			w.p.s.t.Errorf("functions: setting an attachment was answered with %q", answer)
+			w.p.s.fault("functions: setting an attachment was answered with %q", answer)
 		}
 		w.attached = text
 	}
@@ -248,7 +248,7 @@ func (w *roomWriter) recall() {
 		return
 	}
 	if answer != want {
-		w.p.s.t.Errorf("functions: the attachment is %q, want %q", answer, want)
+		w.p.s.fault("functions: the attachment is %q, want %q", answer, want)
 	}
 	w.p.recalls.Add(1)
 }

@@ -23,6 +23,7 @@ type fate struct {
 // ledger accounts for the events of one group.
 type ledger struct {
 	group string
+	near  func(time.Time) string // describes the faults near a time
 
 	mu     sync.Mutex
 	events []fate
@@ -47,23 +48,26 @@ func (l *ledger) publish(quiet bool, send func(n int) (relay.Receipt, error)) {
 func (l *ledger) arrive(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	now := time.Now()
 	switch {
 	case n < 0 || n >= len(l.events):
-		l.fault("event %d was never sent", n)
+		l.fault(now, "event %d was never sent", n)
 	case l.events[n].arrived:
-		l.fault("event %d came twice", n)
+		l.fault(now, "event %d came twice", n)
 	case n < l.next:
-		l.fault("event %d came after %d", n, l.next-1)
+		l.fault(now, "event %d came after %d", n, l.next-1)
 	case l.events[n].quiet:
-		l.fault("event %d came although the plugin drops it", n)
+		l.fault(now, "event %d came although the plugin drops it", n)
 	default:
 		l.events[n].arrived, l.next = true, n+1
 	}
 }
 
-func (l *ledger) fault(format string, args ...any) {
+// fault records a fault of the group's witness. l.mu is held.
+func (l *ledger) fault(at time.Time, format string, args ...any) {
 	if len(l.faults) < 10 {
-		l.faults = append(l.faults, l.group+": "+fmt.Sprintf(format, args...))
+		l.faults = append(l.faults, fmt.Sprintf("%s the witness of %s: %s\n\t%s", at.Format("15:04:05.000"), l.group,
+			fmt.Sprintf(format, args...), l.near(at)))
 	}
 }
 
@@ -102,7 +106,7 @@ func (l *ledger) close(lost func(fate) bool) (a account, faults []string) {
 			a.plugin++
 		default:
 			a.unknown++
-			l.fault("event %d, sent at %s to %d members, is lost", n, e.at.Format("15:04:05.000"), e.receipt.Members)
+			l.fault(e.at, "event %d, sent to %d members, is lost", n, e.receipt.Members)
 		}
 	}
 	return a, l.faults

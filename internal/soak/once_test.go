@@ -59,23 +59,25 @@ func (p *orders) order(n int) []byte {
 
 // settle waits for the requests, and judges them. A request may be missing or come twice only with a fault.
 func (p *orders) settle(l *ledger) {
-	missing := func() (list []string) {
+	missing := func() (list []int) {
 		for n, e := range l.events {
 			if e.err == nil && p.s.hooks.times(p.name(n)) == 0 &&
 				!p.s.trouble.happened(e.at.Add(-transit), e.done.Add(settle), storeDown, stateDown) {
-				list = append(list, fmt.Sprintf("%s, published at %s to %d members", p.name(n), e.at.Format("15:04:05.000"),
-					e.receipt.Members))
+				list = append(list, n)
 			}
 		}
 		return list
 	}
-	if err := testkit.Poll(testkit.Patience, nil, func() error {
+	_ = testkit.Poll(testkit.Patience, nil, func() error {
 		if list := missing(); len(list) > 0 {
-			return fmt.Errorf("%d, such as %s", len(list), list[0])
+			return fmt.Errorf("%d", len(list))
 		}
 		return nil
-	}); err != nil {
-		p.s.t.Errorf("fetch: requests are missing: %v", err)
+	})
+	for i, n := range missing() {
+		if e := l.events[n]; i < 10 {
+			p.s.faultAt(e.at, "fetch: %s, published to %d members, was not requested", p.name(n), e.receipt.Members)
+		}
 	}
 	for n, e := range l.events {
 		times := p.s.hooks.times(p.name(n))
@@ -84,7 +86,7 @@ func (p *orders) settle(l *ledger) {
 		if times > 1 {
 			p.again.Add(1)
 			if !p.s.trouble.happened(e.at.Add(-transit), e.done.Add(time.Minute), stateDown, nearDown) {
-				p.s.t.Errorf("fetch: %s was requested %d times, and no fault explains it", p.name(n), times)
+				p.s.faultAt(e.at, "fetch: %s was requested %d times, and no fault explains it", p.name(n), times)
 			}
 		}
 	}

@@ -30,7 +30,7 @@ type operators struct {
 	scale func(time.Duration) time.Duration
 	last  map[string]float64 // the last values of counters
 
-	reads, scrapes, closed, replays, doctors, bundles atomic.Int64
+	reads, views, scrapes, closed, replays, doctors, bundles atomic.Int64
 }
 
 func (p *operators) run(ctx context.Context) {
@@ -54,7 +54,7 @@ func (p *operators) run(ctx context.Context) {
 	}
 }
 
-// read gets everything that the admin API and the console show.
+// read gets everything that the admin API shows, and the console's page and views.
 func (p *operators) read() {
 	for _, path := range []string{
 		"status", "overview", "connections?sort=slowest&limit=20", "groups?sort=rate&limit=20", "peers", "plugins",
@@ -67,22 +67,30 @@ func (p *operators) read() {
 		case err != nil:
 		case status == http.StatusServiceUnavailable && p.stormy(time.Now()):
 		case status != http.StatusOK || !json.Valid([]byte(answer)):
-			p.s.t.Errorf("admin API: %s: %d %.300s", path, status, answer)
+			p.s.fault("admin API: %s: %d %.300s", path, status, answer)
 		default:
 			p.reads.Add(1)
+		}
+	}
+	for _, view := range []string{
+		"", "session", "overview", "groups?sort=rate&limit=20", "connections?sort=slowest&limit=20", "plugin-nodes",
+		"tail?group=job_events-1", "history?group=inventory_update_events-1", "presence?group=chat_0",
+	} {
+		status, answer, err := p.s.do(http.MethodGet, p.s.relay.URL+"/edgerelay/"+view, "", nil)
+		switch {
+		case err != nil:
+		case status == http.StatusServiceUnavailable && p.stormy(time.Now()):
+		case status != http.StatusOK:
+			p.s.fault("console: %q: %d %.300s", view, status, answer)
+		default:
+			p.views.Add(1)
 		}
 	}
 }
 
 // stormy reports whether Redis was down a moment ago, or still is.
 func (p *operators) stormy(from time.Time) bool {
-	// An incident is recorded at its end: wait for one in progress.
-	return testkit.Poll(5*time.Second, nil, func() error {
-		if p.s.trouble.happened(from.Add(-settle), time.Now(), storeDown, stateDown) {
-			return nil
-		}
-		return errors.New("no fault")
-	}) == nil
+	return p.s.trouble.happened(from.Add(-settle), time.Now(), storeDown, stateDown)
 }
 
 // scrape reads the metrics. No counter goes back, whatever is reloaded, except those of auth, which begin with the
@@ -99,7 +107,7 @@ func (p *operators) scrape() {
 			continue
 		}
 		if before, ok := p.last[name]; ok && value < before {
-			p.s.t.Errorf("metrics: %s went from %v to %v", name, before, value)
+			p.s.fault("metrics: %s went from %v to %v", name, before, value)
 		}
 	}
 	p.last = now
@@ -127,7 +135,7 @@ func (p *operators) closeGroup() {
 		_, err = raw.Next(testkit.Patience)
 	}
 	if status != http.StatusOK || !errors.As(err, &closed) || closed.Code != 4001 || closed.Reason != "soak" {
-		p.s.t.Errorf("closing a group: %d %s; the client's connection ended with %v", status, answer, err)
+		p.s.fault("closing a group: %d %s; the client's connection ended with %v", status, answer, err)
 		return
 	}
 	p.closed.Add(1)
@@ -140,7 +148,7 @@ func (p *operators) replay(n int) {
 	switch {
 	case err != nil:
 	case status/100 != 2 && !p.stormy(time.Now()):
-		p.s.t.Errorf("replay: %d %s", status, answer)
+		p.s.fault("replay: %d %s", status, answer)
 	case status/100 == 2:
 		p.replays.Add(1)
 	}
@@ -160,7 +168,7 @@ func (p *operators) doctor() {
 	var failing []string
 	for lines := bufio.NewScanner(&out); lines.Scan(); {
 		if !json.Valid(lines.Bytes()) {
-			p.s.t.Errorf("doctor --json wrote %.300q", lines.Text())
+			p.s.fault("doctor --json wrote %.300q", lines.Text())
 			return
 		}
 		var f struct{ Check, Level, Text string }
@@ -169,7 +177,7 @@ func (p *operators) doctor() {
 		}
 	}
 	if (code > 1 || len(failing) > 0) && !p.stormy(from) {
-		p.s.t.Errorf("doctor: exit code %d, %q %s", code, failing, errs.String())
+		p.s.fault("doctor: exit code %d, %q %s", code, failing, errs.String())
 		return
 	}
 	p.doctors.Add(1)
@@ -189,18 +197,18 @@ func (p *operators) bundle() {
 	}
 	files, err := readBundle(file)
 	if err != nil {
-		p.s.t.Errorf("support-bundle: %v", err)
+		p.s.fault("support-bundle: %v", err)
 		return
 	}
 	for _, want := range []string{"config.json", "status.json", "doctor.json", "metrics.txt"} {
 		if files[want] == "" {
-			p.s.t.Errorf("support-bundle: no %s", want)
+			p.s.fault("support-bundle: no %s", want)
 		}
 	}
 	for name, text := range files {
 		for _, secret := range []string{backplane, tokenKey, publishKey, historyKey} {
 			if strings.Contains(text, secret) {
-				p.s.t.Errorf("support-bundle: %s has a secret", name)
+				p.s.fault("support-bundle: %s has a secret", name)
 			}
 		}
 	}
@@ -238,6 +246,7 @@ func readBundle(name string) (map[string]string, error) {
 func (p *operators) work() []count {
 	return []count{
 		{name: "admin reads", n: p.reads.Load()},
+		{name: "views of the console", n: p.views.Load()},
 		{name: "scrapes", n: p.scrapes.Load()},
 		{name: "closed groups", n: p.closed.Load()},
 		{name: "announced replays", n: p.replays.Load()},

@@ -31,6 +31,7 @@ type resuming struct {
 	lossless bool
 	publish  func(numbered) error
 	more     func() []count // of the publisher, or nil
+	told     string         // a loss, by its reason, that clients must be told of; or empty
 	plays    int
 	total    oracle.Tally
 }
@@ -48,6 +49,7 @@ const eventsPerSecond = 50
 func (p *resuming) run(ctx context.Context) {
 	p.plays++
 	o := oracle.New()
+	o.Near = p.s.trouble.near
 	clients := p.open(o)
 	var running, traffic sync.WaitGroup
 	for _, c := range clients {
@@ -81,7 +83,7 @@ func (p *resuming) run(ctx context.Context) {
 	}
 	p.add(o.Total())
 	if t := o.Total(); p.lossless && t.Gaps+t.NotRecovered > 0 {
-		p.s.t.Errorf("%s: %d gaps, and %d clients could not resume, although no fault costs events: %v", p.name, t.Gaps,
+		p.s.fault("%s: %d gaps, and %d clients could not resume, although no fault costs events: %v", p.name, t.Gaps,
 			t.NotRecovered, t.Reasons)
 	}
 }
@@ -181,6 +183,9 @@ func (p *resuming) work() []count {
 	for _, d := range p.doors {
 		counts = append(counts, count{name: "by " + d.Name, n: int64(p.total.Doors[d.Name])})
 	}
+	if p.told != "" {
+		counts = append(counts, count{name: "told of a " + p.told, n: int64(p.total.Reasons[p.told])})
+	}
 	if p.more != nil {
 		counts = append(counts, p.more()...)
 	}
@@ -204,7 +209,7 @@ func (s *site) resumingParts() []part {
 	return []part{
 		&resuming{
 			s: s, name: "history in Redis", kind: "inventory_update_events", groups: 8, doors: all, each: 3,
-			nodes: s.up(s.relay, s.near), publish: to(near, "inventory_update_events"),
+			nodes: s.up(s.relay, s.near), publish: to(near, "inventory_update_events"), told: "gap operator",
 		},
 		&resuming{
 			s: s, name: "backplane to far clients", kind: "project_update_events", groups: 6, doors: all, each: 2,

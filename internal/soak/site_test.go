@@ -144,6 +144,14 @@ func (s *site) up(nodes ...*peers.Relay) func() []string {
 	}
 }
 
+// fault fails the test for something that just went wrong, and tells which faults may have been the cause.
+func (s *site) fault(format string, args ...any) { s.faultAt(time.Now(), format, args...) }
+
+// faultAt is fault for an earlier time.
+func (s *site) faultAt(at time.Time, format string, args ...any) {
+	s.t.Errorf("%s %s\n\t%s", at.Format("15:04:05.000"), fmt.Sprintf(format, args...), s.trouble.near(at))
+}
+
 // end marks a node as ended or running.
 func (s *site) end(n *peers.Relay, ended bool) {
 	s.mu.Lock()
@@ -181,13 +189,14 @@ func (s *site) features(variant int, links string) string {
 				private 127.0.0.0/8
 				rate 1000
 				in_flight 128
+				once_for %v
 			}
 		}
 		functions {
 			state %s
 		}
 %s`, 50+variant%2, s.age, historyKey, s.keyLine, filepath.Join(s.dir, "quiet.wasm"), filepath.Join(s.dir, "room.wasm"),
-		s.hooks.url, s.state.URL, links)
+		s.hooks.url, 2*s.age, s.state.URL, links)
 }
 
 // routes are the routes of the nodes on Redis.
@@ -280,7 +289,7 @@ func (s *site) ringFile(variant int) string {
 		history system_job_events-* {
 			count %d
 			size 4MiB
-			age 10m
+			age %v
 		}
 		limits {
 			connections_per_user 0
@@ -299,5 +308,5 @@ func (s *site) ringFile(variant int) string {
 	edgerelay
 	respond ok
 }
-`, 5000+variant%2, publishKey)
+`, 5000+variant%2, s.age, publishKey)
 }

@@ -44,7 +44,7 @@ type soak struct {
 	plays    int // with faults; the relay rests between them
 	events   *plain
 	parts    []part
-	readings []vitals // at rest
+	readings []reading // at rest
 }
 
 func newSoak(t *testing.T, long bool) *soak {
@@ -81,8 +81,14 @@ func (k *soak) play(length time.Duration, troubled bool) {
 	traffic, stop := context.WithCancel(context.Background())
 	defer stop()
 	var parts sync.WaitGroup
+	var stopped time.Time // set before traffic ends
 	for _, p := range k.parts {
-		parts.Go(func() { p.run(traffic) })
+		parts.Go(func() {
+			p.run(traffic)
+			if took := time.Since(stopped); took > 10*time.Second {
+				k.t.Logf("%s: %T was judged after %v", time.Now().Format(time.TimeOnly), p, took.Round(time.Second))
+			}
+		})
 	}
 	faults, mended := context.WithTimeout(context.Background(), length)
 	defer mended()
@@ -92,6 +98,7 @@ func (k *soak) play(length time.Duration, troubled bool) {
 		<-faults.Done()
 	}
 	testkit.Pause(nil, settle+time.Second) // a last quiet time
+	stopped = time.Now()
 	stop()
 	parts.Wait()
 	k.t.Logf("%s: a play of %v has ended", time.Now().Format(time.TimeOnly), length)
@@ -104,7 +111,9 @@ func (k *soak) report(took time.Duration) {
 	for _, p := range k.parts {
 		counts = append(counts, p.work()...)
 	}
-	fmt.Printf("\n%s\n%v: %s\n\n%s\n", events, took.Round(time.Second), tell(counts), k.table())
+	published, delivered := k.traffic()
+	fmt.Printf("\n%s\n%v: %d events published, %d deliveries judged,\n%s\n\n%s\n", events, took.Round(time.Second), published,
+		delivered, tell(counts), k.table())
 	for _, p := range k.parts {
 		if r, ok := p.(*resuming); ok {
 			fmt.Println(r.losses())
@@ -113,4 +122,19 @@ func (k *soak) report(took time.Duration) {
 	if names := idle(counts, k.long); len(names) > 0 {
 		k.t.Errorf("not everything has happened: %q", names)
 	}
+}
+
+// traffic returns the events that were published, and those that clients received, of all parts.
+func (k *soak) traffic() (published, delivered int64) {
+	for _, p := range k.parts {
+		switch p := p.(type) {
+		case *plain:
+			published, delivered = published+int64(p.total.published), delivered+int64(p.total.delivered)
+		case *resuming:
+			published, delivered = published+int64(p.total.Published), delivered+int64(p.total.Received)
+		case *chats:
+			published, delivered = published+p.said.Load(), delivered+p.heard.Load()
+		}
+	}
+	return published, delivered
 }

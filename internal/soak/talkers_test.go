@@ -73,7 +73,7 @@ func (p *chats) present(chat int, want []string) {
 		return nil
 	})
 	if err != nil {
-		p.s.t.Errorf("presence of chat %d: %v", chat, err)
+		p.s.fault("presence of chat %d: %v", chat, err)
 		return
 	}
 	p.lists.Add(1)
@@ -177,8 +177,7 @@ func (w *talker) say(raw *wstest.Raw, own <-chan int, ended <-chan struct{}) boo
 			return false
 		case <-timer.C:
 			if !w.p.s.trouble.happened(from.Add(-settle), time.Now(), storeDown) {
-				w.p.s.t.Errorf("chats: %s does not hear its message %d, sent at %s", w.user, w.number,
-					from.Format("15:04:05.000"))
+				w.p.s.faultAt(from, "chats: %s did not hear its message %d", w.user, w.number)
 			}
 			return true
 		}
@@ -193,7 +192,7 @@ func (w *talker) listen(raw *wstest.Raw, own chan<- int) {
 		if err != nil {
 			var closed wstest.ClosedError
 			if errors.As(err, &closed) && closed.Code == 1008 {
-				w.p.s.t.Errorf("chats: %s: %v", w.user, err)
+				w.p.s.fault("chats: %s: %v", w.user, err)
 			}
 			return
 		}
@@ -202,7 +201,7 @@ func (w *talker) listen(raw *wstest.Raw, own chan<- int) {
 			Joined, Left string
 		}
 		if err := json.Unmarshal([]byte(text), &f); err != nil {
-			w.p.s.t.Errorf("chats: %s got %.200q", w.user, text)
+			w.p.s.fault("chats: %s got %.200q", w.user, text)
 			return
 		}
 		switch {
@@ -211,11 +210,11 @@ func (w *talker) listen(raw *wstest.Raw, own chan<- int) {
 		case f.Left != "":
 			w.p.leaves.Add(1)
 		case f.Message == nil:
-			w.p.s.t.Errorf("chats: %s got %.200q", w.user, text)
+			w.p.s.fault("chats: %s got %.200q", w.user, text)
 		default:
 			w.p.heard.Add(1)
 			if before := last[f.Message.User]; f.Message.N <= before {
-				w.p.s.t.Errorf("chats: %s heard %d of %s after %d", w.user, f.Message.N, f.Message.User, before)
+				w.p.s.fault("chats: %s heard %d of %s after %d", w.user, f.Message.N, f.Message.User, before)
 			}
 			last[f.Message.User] = f.Message.N
 			if f.Message.User == w.user {

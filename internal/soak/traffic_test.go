@@ -88,7 +88,7 @@ func (g *guests) comeAndGo(ctx context.Context, urls []string, groups int) {
 				if err = raw.Subscribe("t", fmt.Sprint("job_events-", rand.IntN(2*groups))); err != nil {
 					break
 				}
-				_, _ = raw.Next(time.Duration(rand.IntN(300)) * time.Millisecond)
+				_, _ = raw.Next(time.Duration(1+rand.IntN(300)) * time.Millisecond)
 			}
 			if rand.IntN(2) == 0 {
 				_ = raw.Send(`{"groups": {}, "xrftoken": "t"}`)

@@ -4,7 +4,9 @@ package soak
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,19 +25,25 @@ const (
 	nearDown  kind = "near"
 	farDown   kind = "far"
 	linkBad   kind = "link"
+	reloaded  kind = "reload" // excuses nothing
 )
 
-// incident is a period in which a fault may have effects.
+// incident is a fault.
 type incident struct {
 	kind     kind
-	from, to time.Time
+	from, to time.Time // to is zero until the fault is mended
+}
+
+// during reports whether the fault may have had effects in a period.
+func (i incident) during(from, to time.Time) bool {
+	return to.After(i.from.Add(-transit)) && (i.to.IsZero() || from.Before(i.to.Add(settle)))
 }
 
 // trouble injects faults.
 type trouble struct {
 	s     *site
 	scale func(time.Duration) time.Duration // of intervals
-	kill  bool                              // near, which needs time to be removed from Redis
+	kill  bool                              // whether nodes are killed, which need time to be removed from Redis
 
 	reloads, restarts, stateRestarts, ends, kills, cuts, stalls, drained atomic.Int64
 
@@ -58,7 +66,7 @@ func (tr *trouble) run(ctx context.Context) {
 	all.Go(func() { tr.every(ctx, 29*time.Second, func(n int) { tr.endNear(ctx, n) }) })
 	all.Go(func() {
 		tr.every(ctx, 37*time.Second, func(n int) {
-			tr.endNode(ctx, s.far, farDown, s.farFile, n%2 == 1, tr.scale(9*time.Second))
+			tr.endNode(ctx, s.far, farDown, s.farFile, tr.kill && n%2 == 1, tr.scale(9*time.Second))
 		})
 	})
 	all.Go(func() { tr.every(ctx, 17*time.Second, func(n int) { tr.link(ctx, n) }) })
@@ -76,27 +84,55 @@ func (tr *trouble) every(ctx context.Context, interval time.Duration, fault func
 	}
 }
 
-// record notes a fault whose effects begin shortly before from and end shortly after now.
-func (tr *trouble) record(kind kind, from time.Time) {
+// begin notes the beginning of a fault, and the returned function its end.
+func (tr *trouble) begin(kind kind) (end func()) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	tr.incidents = append(tr.incidents, incident{kind, from.Add(-transit), time.Now().Add(settle)})
+	n := len(tr.incidents)
+	tr.incidents = append(tr.incidents, incident{kind: kind, from: time.Now()})
+	return func() {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		tr.incidents[n].to = time.Now()
+	}
 }
 
-// happened reports whether a fault of some kinds had effects in a period.
+// happened reports whether a fault of some kinds may have had effects in a period.
 func (tr *trouble) happened(from, to time.Time, kinds ...kind) bool {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	return slices.ContainsFunc(tr.incidents, func(i incident) bool {
-		return to.After(i.from) && from.Before(i.to) && slices.Contains(kinds, i.kind)
+		return i.during(from, to) && slices.Contains(kinds, i.kind)
 	})
+}
+
+// near lists the faults shortly before and after a time. A failure is reported with them.
+func (tr *trouble) near(at time.Time) string {
+	const clock, around = "15:04:05.000", 10 * time.Second
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	var list []string
+	for _, i := range tr.incidents {
+		end := "now"
+		if !i.to.IsZero() {
+			end = i.to.Format(clock)
+		}
+		if i.during(at.Add(-around), at.Add(around)) {
+			list = append(list, fmt.Sprintf("%s %s-%s", i.kind, i.from.Format(clock), end))
+		}
+	}
+	if len(list) == 0 {
+		return "no fault near " + at.Format(clock)
+	}
+	return "faults near " + at.Format(clock) + ": " + strings.Join(list, ", ")
 }
 
 // reload replaces the configurations.
 func (tr *trouble) reload(n int) {
+	defer tr.begin(reloaded)()
 	for r, file := range map[*peers.Relay]string{tr.s.relay: tr.s.file(n + 1), tr.s.ring: tr.s.ringFile(n + 1)} {
 		if err := r.Load(file); err != nil {
-			tr.s.t.Errorf("reload: %v", err)
+			tr.s.fault("reload: %v", err)
 			return
 		}
 	}
@@ -105,22 +141,20 @@ func (tr *trouble) reload(n int) {
 
 // restartStore kills Redis, which persists nothing, and starts it again.
 func (tr *trouble) restartStore(int) {
-	from := time.Now()
+	defer tr.begin(storeDown)()
 	tr.s.store.Kill()
 	testkit.Pause(nil, time.Second)
 	tr.s.store.Restart()
 	tr.well(tr.s.relay)
-	tr.record(storeDown, from)
 	tr.restarts.Add(1)
 }
 
 // restartState kills the Redis of the functions, which has every confirmed write on disk, and starts it again.
 func (tr *trouble) restartState(int) {
-	from := time.Now()
+	defer tr.begin(stateDown)()
 	tr.s.state.Kill()
 	testkit.Pause(nil, 300*time.Millisecond)
 	tr.s.state.Restart()
-	tr.record(stateDown, from)
 	tr.stateRestarts.Add(1)
 }
 
@@ -131,7 +165,7 @@ func (tr *trouble) well(r *peers.Relay) {
 		return err
 	})
 	if err != nil {
-		tr.s.t.Errorf("the channel layer is still unhealthy after the restart of Redis: %v", err)
+		tr.s.fault("the channel layer is still unhealthy after the restart of Redis: %v", err)
 	}
 }
 
@@ -140,9 +174,8 @@ func (tr *trouble) endNear(ctx context.Context, n int) {
 	tr.nearBusy.Lock()
 	defer tr.nearBusy.Unlock()
 	if n%3 == 1 {
-		from := time.Now()
+		defer tr.begin(nearDown)()
 		tr.drainNear()
-		tr.record(nearDown, from)
 		return
 	}
 	tr.endNode(ctx, tr.s.near, nearDown, tr.s.nearFile, tr.kill && n%3 == 2, tr.scale(7*time.Second))
@@ -152,24 +185,23 @@ func (tr *trouble) endNear(ctx context.Context, n int) {
 func (tr *trouble) endNode(ctx context.Context, r *peers.Relay, kind kind, file func() string, kill bool,
 	down time.Duration,
 ) {
-	from := time.Now()
+	defer tr.begin(kind)()
 	tr.s.end(r, true)
 	if kill {
 		r.Kill()
 		tr.kills.Add(1)
 	} else if err := r.Stop(tr.s.t, 30*time.Second); err != nil {
-		tr.s.t.Errorf("%s ended with %v", kind, err)
+		tr.s.fault("%s ended with %v", kind, err)
 	}
 	testkit.Pause(ctx.Done(), down)
 	r.Restart(file())
 	tr.s.end(r, false)
-	tr.record(kind, from)
 	tr.ends.Add(1)
 }
 
 // link cuts the link of the backplane, or holds all bytes back for some seconds, in turn.
 func (tr *trouble) link(ctx context.Context, n int) {
-	from := time.Now()
+	defer tr.begin(linkBad)()
 	proxy := tr.s.toFar
 	if n%4 > 1 {
 		proxy = tr.s.toRelay
@@ -183,7 +215,6 @@ func (tr *trouble) link(ctx context.Context, n int) {
 		proxy.Resume()
 		tr.stalls.Add(1)
 	}
-	tr.record(linkBad, from)
 }
 
 func (tr *trouble) work() []count {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
@@ -21,11 +20,11 @@ type vitals struct {
 	pooled            int // bytes queued for clients, or kept for compression
 	heap, resident    int // bytes; heap and stacks after a collection, resident without pages of files
 	connections       int
-	keys              []string // in Redis
+	keys              []string // in the Redis servers
 }
 
-// measure takes a relay's measures.
-func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err error) {
+// measure takes a relay's measures, and lists the keys of the given servers.
+func measure(r *peers.Relay, stores ...*peers.Redis) (v vitals, err error) {
 	if _, err := get(r.Admin + "/debug/pprof/heap?gc=1"); err != nil {
 		return v, err
 	}
@@ -70,8 +69,10 @@ func measure(t *testing.T, r *peers.Relay, redis *peers.Redis) (v vitals, err er
 			v.pooled += int(value)
 		}
 	}
-	for _, k := range redis.Do("KEYS", "*").([]any) {
-		v.keys = append(v.keys, k.(string))
+	for _, store := range stores {
+		for _, k := range store.Do("KEYS", "*").([]any) {
+			v.keys = append(v.keys, k.(string))
+		}
 	}
 	return v, nil
 }

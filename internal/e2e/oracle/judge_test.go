@@ -93,3 +93,21 @@ func take(r *record, now time.Time, numbers ...int) {
 		r.event("a", n, relay.Position{Micros: int64(n + 1)}.String(), now)
 	}
 }
+
+// A fault names its time, the client, the group, the events and what else happened at that time.
+func TestFaultsNameTheirCause(t *testing.T) {
+	at := time.Date(2026, 11, 30, 9, 0, 1, 0, time.UTC)
+	o := New()
+	o.Near = func(near time.Time) string { return "Redis restarted at " + near.Format(time.TimeOnly) }
+	for n := range 4 {
+		o.Published("a", 1, n, true)
+	}
+	r := newRecord(o, "client 7", 1)
+	take(r, at, 0, 3)
+	r.judge()
+	want := "09:00:01.000 client 7: group 1: 2 events of a are missing without a word, from 1 to 2\n" +
+		"\tRedis restarted at 09:00:01"
+	if got := strings.Join(o.Faults(), "; "); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

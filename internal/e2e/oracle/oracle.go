@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // fate is an emitter's report on an event.
@@ -26,6 +27,9 @@ type source struct {
 // Oracle knows the events that were published, and judges the events that clients received. Several goroutines may call
 // its methods.
 type Oracle struct {
+	// Near describes what else happened near a time, for faults; or it is nil. Set it before the first event.
+	Near func(time.Time) string
+
 	mu     sync.Mutex
 	events map[source][]fate
 	faults []string
@@ -55,9 +59,19 @@ const maxFaults = 10
 func (o *Oracle) Complain(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.faults) < maxFaults {
-		o.faults = append(o.faults, fmt.Sprintf(format, args...))
+	o.fault(time.Now(), format, args...)
+}
+
+// fault records a fault of a time. o.mu is held.
+func (o *Oracle) fault(at time.Time, format string, args ...any) {
+	if len(o.faults) == maxFaults {
+		return
 	}
+	text := at.Format("15:04:05.000 ") + fmt.Sprintf(format, args...)
+	if o.Near != nil {
+		text += "\n\t" + o.Near(at)
+	}
+	o.faults = append(o.faults, text)
 }
 
 // Published records an emitter's report on the event n of its series in a group: ok if the event was certainly sent.

@@ -1,7 +1,6 @@
 package oracle
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -160,11 +159,8 @@ func (r *record) lacks(next map[string]int) bool {
 
 // complainAbout records missing events. o.mu is held.
 func (r *record) complainAbout(s source, list []int, at time.Time) {
-	if len(r.o.faults) < maxFaults {
-		r.o.faults = append(r.o.faults, fmt.Sprintf(
-			"%s: group %d: %d events of %s are missing without a word, from %d to %d, before %s%s",
-			r.name, s.group, len(list), s.emitter, list[0], list[len(list)-1], at.Format("15:04:05.000"), r.lastFrames()))
-	}
+	r.o.fault(at, "%s: group %d: %d events of %s are missing without a word, from %d to %d%s", r.name, s.group, len(list),
+		s.emitter, list[0], list[len(list)-1], r.lastFrames())
 }
 
 // lastFrames is the client's last frames.
