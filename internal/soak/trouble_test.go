@@ -4,6 +4,7 @@ package soak
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,6 +67,9 @@ func (tr *trouble) run(ctx context.Context) {
 	all.Go(func() { tr.every(ctx, 29*time.Second, func(n int) { tr.endNear(ctx, n) }) })
 	all.Go(func() {
 		tr.every(ctx, 37*time.Second, func(n int) {
+			if !tr.farIsKnown(ctx) {
+				return
+			}
 			tr.endNode(ctx, s.far, farDown, s.farFile, tr.kill && n%2 == 1, tr.scale(9*time.Second))
 		})
 	})
@@ -197,6 +201,31 @@ func (tr *trouble) endNode(ctx context.Context, r *peers.Relay, kind kind, file 
 	r.Restart(file())
 	tr.s.end(r, false)
 	tr.ends.Add(1)
+}
+
+// farIsKnown waits until relay has reached the present run of far by its address, and reports whether that happened
+// before ctx ended. Relay keeps the groups of any other run for ten minutes, in which it does not come to rest.
+// See docs/decisions/backplane.md#how-are-events-in-flight-on-a-broken-link-sent-again
+func (tr *trouble) farIsKnown(ctx context.Context) bool {
+	return testkit.Poll(testkit.Patience, ctx.Done(), func() error {
+		var here, there struct {
+			Node  string
+			Peers []struct{ Node string }
+		}
+		for r, view := range map[*peers.Relay]any{tr.s.relay: &here, tr.s.far: &there} {
+			text, err := get(r.Admin + "/edgerelay/peers")
+			if err == nil {
+				err = json.Unmarshal([]byte(text), view)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if len(here.Peers) != 1 || here.Peers[0].Node != there.Node {
+			return fmt.Errorf("relay knows %+v, not %s", here.Peers, there.Node)
+		}
+		return nil
+	}) == nil
 }
 
 // link cuts the link of the backplane, or holds all bytes back for some seconds, in turn.
