@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -91,12 +92,16 @@ func (e *endurance) rest(progress, connections int) {
 func (v vitals) lower(w vitals) vitals {
 	v.goroutines, v.files = min(v.goroutines, w.goroutines), min(v.files, w.files)
 	v.sockets, v.instances, v.pooled = min(v.sockets, w.sockets), min(v.instances, w.instances), min(v.pooled, w.pooled)
+	v.toRedis = min(v.toRedis, w.toRedis)
 	v.heap, v.resident = min(v.heap, w.heap), min(v.resident, w.resident)
 	if len(w.keys) < len(v.keys) {
 		v.keys = w.keys
 	}
 	return v
 }
+
+// mostToRedis is more than the pools of two servers hold, with the connections that listen.
+var mostToRedis = 2 * (10*runtime.NumCPU() + 10)
 
 // growth returns an error for each figure of now that exceeds that of the baseline v by more than its allowance.
 func (v vitals) growth(now vitals) error {
@@ -113,6 +118,7 @@ func (v vitals) growth(now vitals) error {
 		{"goroutines", v.goroutines, now.goroutines, 0.05, 10},
 		{"open files", v.files, now.files, 0.05, 10},
 		{"sockets", v.sockets, now.sockets, 0.05, 10},
+		{"connections to Redis", 0, now.toRedis, 0, mostToRedis},
 		{"memory of plugins' instances", v.instances, now.instances, 0.10, mib},
 		{"pooled memory", v.pooled, now.pooled, 0.10, mib},
 		{"Redis keys", len(v.keys), len(now.keys), 0, 2},
@@ -148,6 +154,7 @@ func TestGrowthIsReported(t *testing.T) {
 		"goroutines":      func(v *vitals) { v.goroutines = 40 },
 		"open files":      func(v *vitals) { v.files = 30 },
 		"sockets":         func(v *vitals) { v.sockets = 30 },
+		"to Redis":        func(v *vitals) { v.toRedis = mostToRedis + 1 },
 		"instances":       func(v *vitals) { v.instances = 9 << 20 },
 		"pooled memory":   func(v *vitals) { v.pooled = 9 << 20 },
 		"Redis keys":      func(v *vitals) { v.keys = []string{"a", "b", "c"} },

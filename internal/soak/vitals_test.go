@@ -14,8 +14,9 @@ import (
 
 // vitals are the measures of a relay at rest.
 type vitals struct {
-	goroutines, files int
+	goroutines, files int // files without connections to Redis
 	sockets           int // of files, those of the kernel's sockets
+	toRedis           int // connections: the busiest moment decides how many a pool keeps for half an hour
 	instances         int // bytes of the plugins' linear memory
 	pooled            int // bytes queued for clients, or kept for compression
 	heap, resident    int // bytes; heap and stacks after a collection, resident without pages of files
@@ -40,9 +41,18 @@ func measure(r *peers.Relay, stores ...*peers.Redis) (v vitals, err error) {
 		return v, err
 	}
 	v.files = len(files)
+	redis, err := connections(r, stores)
+	if err != nil {
+		return v, err
+	}
 	for _, f := range files {
 		to, err := os.Readlink(fmt.Sprint("/proc/", r.PID(), "/fd/", f.Name()))
-		if err == nil && strings.HasPrefix(to, "socket:") {
+		switch inode, ok := strings.CutPrefix(to, "socket:["); {
+		case err != nil || !ok:
+		case redis[strings.TrimSuffix(inode, "]")]:
+			v.toRedis++
+			v.files--
+		default:
 			v.sockets++
 		}
 	}
@@ -75,6 +85,26 @@ func measure(r *peers.Relay, stores ...*peers.Redis) (v vitals, err error) {
 		}
 	}
 	return v, nil
+}
+
+// connections returns the inodes of the sockets of a relay's network that are connected to the given servers.
+func connections(r *peers.Relay, stores []*peers.Redis) (inodes map[string]bool, err error) {
+	table, err := os.ReadFile(fmt.Sprint("/proc/", r.PID(), "/net/tcp"))
+	inodes = map[string]bool{}
+	for _, store := range stores {
+		_, port, _ := strings.Cut(strings.TrimPrefix(store.URL, "redis://"), ":")
+		port, _, _ = strings.Cut(port, "/")
+		n, portErr := strconv.Atoi(port)
+		if portErr != nil {
+			return nil, portErr
+		}
+		for _, line := range strings.Split(string(table), "\n")[1:] {
+			if f := strings.Fields(line); len(f) > 9 && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", n)) {
+				inodes[f[9]] = true
+			}
+		}
+	}
+	return inodes, err
 }
 
 // metrics reads a relay's metrics, keyed by name and labels.

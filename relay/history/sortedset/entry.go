@@ -193,10 +193,13 @@ const (
 // lateness is the content of a late entry: an event of a time after from came after events up to the time to.
 type lateness struct{ from, to int64 }
 
-// lateBetween returns the lateness of an event that came after the newest one.
+// lateBetween returns the lateness of an event that came after the newest one. The time from is in the member of an
+// entry, and the time to is its score: the microseconds of from differ with to, so that no entry replaces one that
+// reaches further.
 func lateBetween(micros, newest int64) lateness {
 	to := newest + lateToGrid - 1
-	return lateness{micros - micros%lateFromGrid, to - to%lateToGrid}
+	to -= to % lateToGrid
+	return lateness{max(0, micros-micros%lateFromGrid-to/lateToGrid%1000), to}
 }
 
 // member returns the member of a late entry.

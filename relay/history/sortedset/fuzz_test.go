@@ -47,8 +47,11 @@ func FuzzDecode(f *testing.F) {
 
 func TestLatenessIsRounded(t *testing.T) {
 	l := lateBetween(10_300_000, 11_000_001)
-	if want := (lateness{10_250_000, 12_000_000}); l != want {
+	if want := (lateness{10_249_988, 12_000_000}); l != want {
 		t.Errorf("%+v, want %+v", l, want)
+	}
+	if further := lateBetween(10_300_000, 12_000_001); further.member() == l.member() {
+		t.Errorf("%+v has the member of %+v, and one replaces the other", further, l)
 	}
 	if !l.covers(lateness{10_500_000, 12_000_000}) || l.covers(lateness{10_000_000, 12_000_000}) ||
 		l.covers(lateness{10_500_000, 13_000_000}) {

@@ -27,6 +27,7 @@ type host struct {
 	groups  map[string]*group
 	pending pending
 	queue   []relay.Event // of peers, to be added
+	lates   []groupLate   // late entries for events of the queue
 	adding  sync.Mutex    // one flush of the queue at a time
 }
 

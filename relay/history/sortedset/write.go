@@ -260,7 +260,8 @@ func (h *host) addLate(ctx context.Context, batches []batch, newest []ends, repl
 }
 
 // latenesses returns the late entries for events that were added behind the newest entry. Clients of another node may
-// have got any event before them, but, as long as clocks differ by less than the slack, none from long after them.
+// have got any event before them, but, as long as clocks differ by less than the slack, none from long after them. A
+// node notes what was late for its own clients when the event comes.
 func latenesses(events []*relay.Event, newest int64) map[lateness]bool {
 	list := map[lateness]bool{}
 	for _, ev := range events {
@@ -311,7 +312,11 @@ func (s *Store) later(ev *relay.Event) {
 			Position: ev.Position.Entry(),
 		})
 		if g := h.group(ev.Group); g != nil {
-			g.saw(ev.Position.Entry())
+			at := ev.Position.Entry()
+			if l, ok := g.sawLate(at); ok {
+				h.lates = append(h.lates, groupLate{ev.Group, l})
+			}
+			g.saw(at)
 		}
 	}
 	h.mu.Unlock()
@@ -328,18 +333,43 @@ func (h *host) flush(ctx context.Context) error {
 	h.adding.Lock()
 	defer h.adding.Unlock()
 	h.mu.Lock()
-	events := h.queue
-	h.queue = nil
+	events, lates := h.queue, h.lates
+	h.queue, h.lates = nil, nil
 	h.mu.Unlock()
 	if len(events) == 0 {
 		return nil
 	}
-	err := h.store.Add(ctx, h.index, events)
+	err := h.writeLates(ctx, lates)
+	if err == nil {
+		err = h.store.Add(ctx, h.index, events)
+	}
 	if err == nil {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.queue = append(events, h.queue...)
+	h.queue, h.lates = append(events, h.queue...), append(lates, h.lates...)
+	return err
+}
+
+// groupLate is a late entry of a group.
+type groupLate struct {
+	group string
+	lateness
+}
+
+// writeLates writes late entries. Their events follow: a read in between finds a gap, and not a hole.
+func (h *host) writeLates(ctx context.Context, lates []groupLate) error {
+	if len(lates) == 0 {
+		return nil
+	}
+	pipe := h.client().Pipeline()
+	for _, l := range lates {
+		pipe.ZAdd(ctx, h.store.groupKey(l.group), goredis.Z{Score: float64(-l.to), Member: l.member()})
+	}
+	_, err := pipe.Exec(ctx)
+	if redisnet.WrongType(err) { // Add heals the group, which then has a gap
+		return nil
+	}
 	return err
 }
