@@ -80,13 +80,16 @@ func searchesOf(n *node.Node) *searches {
 // placeholders never leave the process, but a client can guess them. Only a client that may load any configuration
 // learns nothing new, so clients of Caddy's remote administration, whose paths can be limited, are refused: they are
 // the ones that connect by TLS.
+// See docs/decisions/operations.md#why-is-the-search-for-secrets-bounded
 func serveFindSecrets(n *node.Node, w http.ResponseWriter, r *http.Request) error {
 	if r.TLS != nil {
 		return caddy.APIError{HTTPStatus: http.StatusForbidden, Err: errors.New(
 			"secrets cannot be searched over remote administration; write the support bundle on the node itself")}
 	}
 	if !searchesOf(n).take(time.Now()) {
-		return caddy.APIError{HTTPStatus: http.StatusTooManyRequests, Err: errors.New("too many searches; wait a minute")}
+		return caddy.APIError{
+			HTTPStatus: http.StatusTooManyRequests, Err: errors.New("too many searches; wait a minute"),
+		}
 	}
 	var s SecretSearch
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxSearchBody))

@@ -13,8 +13,9 @@ const (
 	// maxBatch and maxBatchBytes bound a round trip.
 	maxBatch      = 256
 	maxBatchBytes = 1 << 20
-	// maxQueued and maxQueuedBytes bound the requests that wait for a shard. A plugin may have as many as are
-	// free: half of them, a third beside one plugin that has as many, and so on. So there is always room for another plugin.
+	// maxQueued and maxQueuedBytes bound the requests that wait for a shard. A plugin may have as many as are free:
+	// half of them, a third beside one plugin that has as many, and so on. So there is always room for another plugin.
+	// See docs/decisions/functions.md#why-does-the-stores-queue-always-have-room-for-another-plugin
 	maxQueued      = 16_384
 	maxQueuedBytes = 64 << 20
 	// retryPauseMin and retryPauseMax bound the pause after a failed round trip.
