@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,8 +44,9 @@ func pluginRecordCommand() *cobra.Command {
 			"function is not held up. The clock of the function stands still during a recorded call.\n\n" +
 			"Of the handshake, a recording has what the function may see. Credentials (the values of Cookie and\n" +
 			"Authorization, and of query parameters such as token) are replaced by a text that is the same for the same\n" +
-			"value. --redact names further headers, parameters and members. Messages are recorded as they are. The file is\n" +
-			"for its owner only (mode 0600).",
+			"value. --redact names further headers, parameters and members. Messages are recorded as they are, and so are\n" +
+			"the attachments of connections that --open adds: they can hold credentials. The file of --output is for its\n" +
+			"owner only (mode 0600); a file that the shell opens for the standard output may not be.",
 		Example: "  caddy edgerelay plugin record room --output visit.ndjson\n" +
 			"  caddy edgerelay plugin record room --path '/ws/room/7/*' --connections 10 --for 5m --output visits.ndjson\n" +
 			"  caddy edgerelay plugin replay room-2.wasm visits.ndjson",
@@ -56,7 +58,8 @@ func pluginRecordCommand() *cobra.Command {
 	f.IntVar(&o.connections, "connections", plugins.DefaultRecordedConnections, "number of connections to record")
 	f.DurationVar(&o.limit, "for", 30*time.Second, "end after this time, up to 1h")
 	f.StringVar(&o.size, "max-size", "16MiB", "end at this size, up to 256MiB")
-	f.BoolVar(&o.open, "open", false, "also connections that are open already, with their attachment, in which no credentials are replaced")
+	f.BoolVar(&o.open, "open", false,
+		"also connections that are open already; credentials in their attachments are not replaced")
 	f.StringSliceVar(&o.redact, "redact", nil, "headers, query parameters and members of the request to replace, such as address,email")
 	f.BoolVar(&o.secrets, "secrets", false, "keep the values of credentials")
 	f.StringVar(&o.output, "output", "", "new file for the recording; default: standard output")
@@ -82,11 +85,14 @@ func (o *pluginRecordOptions) run(name string) error {
 	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
 	out := os.Stdout
 	if o.output != "" {
-		if out, err = openRecording(o.output, false); err != nil {
+		if out, err = openRecording(o.output, false, "use another name"); err != nil {
 			return err
 		}
 		defer func() { _ = out.Close() }()
 		fmt.Fprintf(os.Stderr, "recording connections of %s in %s, for up to %v; Ctrl-C ends\n", name, o.output, o.limit)
+	}
+	if warning := o.warning(out); warning != "" {
+		fmt.Fprintln(os.Stderr, "warning: "+warning)
 	}
 	sum := recordedSum{}
 	err = sum.copy(out, resp.Body)
@@ -95,6 +101,24 @@ func (o *pluginRecordOptions) run(name string) error {
 	}
 	fmt.Fprintln(os.Stderr, sum.text())
 	return err
+}
+
+// warning tells of credentials in the recording, and of other users that can read it.
+func (o *pluginRecordOptions) warning(out *os.File) string {
+	var parts []string
+	switch {
+	case o.secrets:
+		parts = append(parts, "the recording has the credentials of clients (--secrets)")
+	case o.open:
+		parts = append(parts,
+			"the recording has attachments of open connections as they are (--open), which can hold credentials")
+	}
+	info, err := out.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		parts = append(parts, fmt.Sprintf("the file of the recording is readable by other users (mode %#o); "+
+			"use --output, which creates a file for its owner only", info.Mode().Perm()))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // query returns the parameters of the request.

@@ -102,7 +102,7 @@ func (o *tailOptions) run(groups []string) (err error) {
 	out := &tailWriter{w: os.Stdout, asJSON: o.asJSON, limit: o.count}
 	out.showGroup = len(groups) > 1 || strings.Contains(groups[0], "*")
 	if o.record != "" {
-		file, err := openRecording(o.record, o.append)
+		file, err := openRecording(o.record, o.append, "use another name, or --append")
 		if err != nil {
 			return err
 		}
@@ -135,15 +135,16 @@ func pluginGroups(address, name string) ([]string, error) {
 	return nil, fmt.Errorf("no plugin %q; 'caddy edgerelay plugin list' shows the plugins", name)
 }
 
-// openRecording creates a file that only its owner may read. An existing file is an error unless more may be appended.
-func openRecording(name string, more bool) (*os.File, error) {
+// openRecording creates a file that only its owner may read. An existing file is an error, with the remedy, unless more
+// may be appended.
+func openRecording(name string, more bool, remedy string) (*os.File, error) {
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if more {
 		flags = os.O_WRONLY | os.O_CREATE | os.O_APPEND
 	}
 	file, err := os.OpenFile(name, flags, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("%s exists; use another name, or --append", name)
+		return nil, fmt.Errorf("%s exists; %s", name, remedy)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create the recording: %w", err)

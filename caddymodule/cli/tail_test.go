@@ -87,7 +87,7 @@ func TestTailsOfOverlappingPatterns(t *testing.T) {
 func TestOpenRecording(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "r.ndjson")
 	write := func(more bool) error {
-		f, err := openRecording(name, more)
+		f, err := openRecording(name, more, "use another name, or --append")
 		if err != nil {
 			return err
 		}
