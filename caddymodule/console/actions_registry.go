@@ -45,8 +45,8 @@ func (h *Handler) allowsReference(ref oci.Reference) bool {
 	return false
 }
 
-// deployReference pulls a module from a registry, and deploys it with its signatures, to a share of the groups if canary
-// is set. It is `caddy edgerelay plugin deploy oci://…`, from this node.
+// deployReference pulls a module from a registry, and deploys it with its signatures, to a share of the groups if
+// canary is set. It is `caddy edgerelay plugin deploy oci://…`, from this node.
 func (h *Handler) deployReference(w http.ResponseWriter, r *http.Request, id relay.Identity) (o outcome, err error) {
 	var body struct {
 		Plugin  string `json:"plugin"`
@@ -75,7 +75,9 @@ func (h *Handler) deployReference(w http.ResponseWriter, r *http.Request, id rel
 	}
 	upload := &limitsOf(h.node).upload
 	if !upload.TryLock() {
-		return o, caddy.APIError{HTTPStatus: http.StatusConflict, Err: errors.New("another upload is in progress; try again")}
+		return o, caddy.APIError{
+			HTTPStatus: http.StatusConflict, Err: errors.New("another upload is in progress; try again"),
+		}
 	}
 	defer upload.Unlock()
 	ctx, cancel := context.WithTimeout(r.Context(), pullTimeout)

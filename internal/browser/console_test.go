@@ -23,8 +23,9 @@ func awayPeer(t *testing.T) string {
 	return fmt.Sprintf("backplane {\nsecret x\nnode_name web1\npeers http://127.0.0.1:%d\n}", testkit.FreePort(t))
 }
 
-// consoleSite is a node with plugins and a console with actions. more is further configuration of the relay.
-func consoleSite(t *testing.T, more string) (s *site, admin string) {
+// consoleSite is a node with plugins and a console with actions. more is further configuration of the relay, and
+// settings are further ones of the console.
+func consoleSite(t *testing.T, more string, settings ...string) (s *site, admin string) {
 	t.Helper()
 	redact, err := filepath.Abs("../../plugins/testdata/pass.wasm")
 	if err != nil {
@@ -57,10 +58,11 @@ func consoleSite(t *testing.T, more string) (s *site, admin string) {
 	edgerelay_console {
 		actions on
 		uploads on
+		%[3]s
 	}
 	respond "site"
 }
-`, redact, more)
+`, redact, more, strings.Join(settings, "\n\t\t"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +249,8 @@ func TestConsoleShowsPeers(t *testing.T) {
 	page.Wait(t, soon, `document.querySelector("#facts").textContent.endsWith(`+cell+`("Version"))`)
 	page.Do(t, chromedp.KeyEvent("p"))
 	page.Script(t, `get("overview").then(o => { o.backplane.dropped = {queue_full: 3, link_lost: 2}; render(o); })`)
-	page.Wait(t, soon, `[...document.querySelectorAll("#drops tbody tr")].map(r => r.innerText.replaceAll("\t", " ")).join() ===
+	page.Wait(t, soon, `[...document.querySelectorAll("#drops tbody tr")]
+		.map(r => r.innerText.replaceAll("\t", " ")).join() ===
 		"dropped between nodes link lost 2,dropped between nodes queue full 3"`)
 	checkAccessibility(t, page, axe(t), "console with a peer", allRules, someViews)
 }

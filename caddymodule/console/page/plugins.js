@@ -42,7 +42,8 @@ function renderPlugin() {
 		...(me.actions && !running(p) && p.from === "deploy" ? [tool("Run the files again…", "undeploy")] : []),
 		tool("Hide", "plugin-hide"));
 	const module = [p.module, p.module_version].filter(Boolean).join(" ");
-	const facts = [["Runs", `${versionOf(p)}${module ? ", " + module : ""}, ${p.hash.slice(0, 12)}, ${bytes(p.size)}${p.signed_by ? ", signed by " + p.signed_by : ""}`], ["Source", p.file]];
+	const facts = [["Runs", `${versionOf(p)}${module ? ", " + module : ""}, ${p.hash.slice(0, 12)}, ${bytes(p.size)}${p.signed_by ? ", signed by " + p.signed_by : ""}`], [p.from === "deploy" ? "File, not in use" : "Source", p.file]];
+	if (p.ref) facts.push(["Pulled from", p.ref]);
 	if (p.by || p.message) facts.push(["Deployed", `${p.by ? "by " + p.by : ""}${p.message ? ": " + p.message : ""}`]);
 	facts.push(["Grants", p.grants.join(", ") || "none"]);
 	if (p.canary) facts.push(["Canary", canaryText(p.canary)]);
@@ -78,7 +79,7 @@ async function refreshVersions() {
 			["When", "", v => v.at ? new Date(v.at).toLocaleString("en-GB", {dateStyle: "short", timeStyle: "short"}) : "–"],
 			["By", "", v => v.by || "–"],
 			["Reason", "extra", v => v.message || "–"],
-			["Origin", "extra", v => v.origin + (v.of ? " to " + v.of : "")],
+			["Origin", "extra", v => [v.origin + (v.of ? " to " + v.of : ""), v.ref ? element("div", v.ref.split("@")[0], {class: "none", title: v.ref}) : ""]],
 			["Module", "extra", v => element("code", v.hash.slice(0, 12))],
 			...(me.actions ? [["Action", "n", v => v.available && !v.running ? button("Return…", "rollback", of + " " + v.version, {plugin: of, to: v.version}) : ""]] : []),
 		], list, "Never deployed: each node runs its file."));
