@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +36,12 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
+// sitePort and adminPort are the two ports of a Caddyfile.
+var (
+	sitePort  = regexp.MustCompile(`:80\d\d \{`)
+	adminPort = regexp.MustCompile(`localhost:20\d\d\b`)
+)
+
 // newSiteOf makes a site of a Caddyfile with free ports in place of its two ports.
 func newSiteOf(t *testing.T, file string) *site {
 	t.Helper()
@@ -46,14 +51,14 @@ func newSiteOf(t *testing.T, file string) *site {
 	}
 	port, admin := testkit.FreePort(t), testkit.FreePort(t)
 	config := withDefaults(string(text))
-	for old, fresh := range map[string]string{
-		":8013 {":        fmt.Sprintf(":%d {\n\tbind 127.0.0.1", port),
-		"localhost:2019": fmt.Sprintf("localhost:%d", admin),
+	for old, fresh := range map[*regexp.Regexp]string{
+		sitePort:  fmt.Sprintf(":%d {\n\tbind 127.0.0.1", port),
+		adminPort: fmt.Sprintf("localhost:%d", admin),
 	} {
-		if strings.Count(config, old) != 1 {
-			t.Fatalf("%s has %q not exactly once", file, old)
+		if len(old.FindAllString(config, -1)) != 1 {
+			t.Fatalf("%s has %v not exactly once", file, old)
 		}
-		config = strings.Replace(config, old, fresh, 1)
+		config = old.ReplaceAllLiteralString(config, fresh)
 	}
 	s := &site{
 		URL:     fmt.Sprintf("http://127.0.0.1:%d/", port),
