@@ -21,7 +21,7 @@ type model struct {
 
 var modelKeys = []string{"a", "b", "c"}
 
-// step does what one byte says.
+// step carries out the operation of one byte.
 func (m *model) step(b byte) {
 	key := modelKeys[int(b>>4)%len(modelKeys)]
 	switch b & 15 {
@@ -40,7 +40,7 @@ func (m *model) step(b byte) {
 		m.set.Doubt(key)
 	case 7:
 		m.set.Rewrite()
-	case 8: // the connection breaks: the destination executes a part of what is in flight
+	case 8: // the connection breaks: the destination executes a part of the commands in flight
 		for i, task := range m.flight {
 			if i%2 == 0 {
 				m.execute(task)
@@ -72,7 +72,7 @@ func (m *model) step(b byte) {
 	m.check()
 }
 
-// execute does what a command does at the destination, and returns its outcome.
+// execute applies a command to the destination, and returns its outcome.
 func (m *model) execute(task Task[int]) Outcome {
 	key := task.Entry.Key
 	switch task.Action {
@@ -114,7 +114,7 @@ func (m *model) end(o Outcome) {
 	m.set.End(task, o, errRejected, m.now)
 }
 
-// check holds the Set to what is true after every step.
+// check checks the invariants of the Set after a step.
 func (m *model) check() {
 	lapsed, flying := 0, 0
 	for e := range m.set.All {

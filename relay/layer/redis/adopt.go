@@ -111,7 +111,7 @@ func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 	}
 	u := a.unread(&a.mailbox, a.seen)
 	if err := a.addAll(ctx, u.events); err != nil {
-		a.seen = map[string]bool{} // The next attempt begins anew.
+		a.seen = map[string]bool{} // The next attempt begins from the start.
 		return err
 	}
 	a.taken += len(u.events)

@@ -51,7 +51,7 @@ func TestOutdatedSentinel(t *testing.T) {
 	emitter(t, young)(0, 1000)
 	c.once(t, 1000)
 
-	// When all of them begin anew, their word counts.
+	// When all of them begin again, their word counts.
 	behind.say(old, 2)
 	knows.say(old, 2)
 	testkit.Eventually(t, "the other master", func() bool { return readers(old) == 1 })

@@ -19,7 +19,7 @@ var everything = relay.HistoryPolicy{Rules: []relay.HistoryRule{{
 	Pattern: "*", HistoryLimits: relay.HistoryLimits{Count: 100_000, Bytes: 64 << 20, Age: 5 * time.Minute},
 }}}
 
-// keeper is a node with a history, and what the engine does for it.
+// keeper is a node with a history, and the part of the engine that serves it.
 type keeper struct {
 	*redis.Broker
 	history relay.History
@@ -125,7 +125,7 @@ func (k *keeper) resume(t testing.TB, group string, after relay.Position) (texts
 	return texts, page.Resumable[0]
 }
 
-// expectResume checks that a resume is complete, and what it brings.
+// expectResume checks that a resume is complete, and its events.
 func (k *keeper) expectResume(t testing.TB, group string, after relay.Position, want ...string) {
 	t.Helper()
 	texts, reason := k.resume(t, group, after)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -196,110 +195,6 @@ func TestRestartMissesNothing(t *testing.T) {
 	b.expectResume(t, "g", at, numbered(1, 5)...)
 }
 
-func TestAdoption(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	dead := startQuickKeeper(t, settings(server), "g", "h")
-	publish("g", "<0>")
-	at := dead.positionOf(t, "g", "<0>")
-	release := dead.Hold()
-	publish("g", "<1>")
-	channel, inflight := dead.Keys()
-	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
-	publish("g", numbered(2, 5)...)
-	publish("h", "only the dead node is a member")
-	survivors := []*keeper{
-		startQuickKeeper(t, settings(server), "g"), startQuickKeeper(t, settings(server)),
-		startQuickKeeper(t, settings(server)),
-	}
-	publish("g", numbered(5, 8)...)
-	survivors[0].positionOf(t, "g", "<7>")
-	dead.CrashWhile(release)
-	testkit.Eventually(t, "the dead node to be removed, and its group to be held", func() bool {
-		return len(keys(server, channel)) == 0 && len(keys(server, inflight)) == 0 &&
-			server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0) &&
-			members("g", server) == 1 && members("h", server) == 1
-	})
-	texts, reason := survivors[0].resume(t, "g", at)
-	if reason != nil {
-		t.Error(reason)
-	}
-	if slices.Sort(texts); !slices.Equal(texts, numbered(1, 8)) {
-		t.Errorf("the history has %q, want %q", texts, numbered(1, 8))
-	}
-}
-
-// Emitters have removed a dead node's membership, which would tell the group of its messages.
-func TestAdoptionWithoutMembership(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	dead := startQuickKeeper(t, settings(server), "g", "h")
-	publish("g", "<0>")
-	at := dead.positionOf(t, "g", "<0>")
-	release := dead.Hold()
-	publish("g", "<1>", "<2>")
-	channel, _ := dead.Keys()
-	name := fmt.Sprint(server.Do("ZRANGE", "asgi:group:g", 0, 0).([]any)[0])
-	b := startQuickKeeper(t, settings(server), "g")
-	dead.CrashWhile(release)
-	server.Do("ZREM", "asgi:group:g", name)
-	testkit.Eventually(t, "the dead node to be removed", func() bool {
-		return server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0)
-	})
-	b.expectResume(t, "g", at, "<1>", "<2>")
-}
-
-// A group of which a dead node was the only member is received by the node that adopts, until a client comes back.
-func TestGroupsOfADeadNodeAreHeld(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	dead := startQuickKeeper(t, settings(server), "g", "h")
-	publish("g", "<0>")
-	at := dead.positionOf(t, "g", "<0>")
-	b, c := startQuickKeeper(t, settings(server), "h"), startQuickKeeper(t, settings(server))
-	publish("g", "<1>")
-	dead.Crash()
-	channel, _ := dead.Keys()
-	testkit.Eventually(t, "the dead node to be removed, and its group to be held", func() bool {
-		return server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0) && members("g", server) == 1
-	})
-	publish("g", "<2>")
-	testkit.Eventually(t, "the event", func() bool { return len(b.Texts("g"))+len(c.Texts("g")) >= 1 })
-	c.join(t, "g")
-	c.expectResume(t, "g", at, "<1>", "<2>")
-	for _, k := range []*keeper{b, c} { // The engine's wish does not end what is held.
-		k.join(t, "g")
-		k.Leave("g")
-	}
-	publish("g", "<3>")
-	testkit.Eventually(t, "the event", func() bool { return len(b.Texts("g"))+len(c.Texts("g")) >= 2 })
-	b.join(t, "g")
-	b.expectResume(t, "g", at, "<1>", "<2>", "<3>")
-}
-
-// Clients of the node that adopts get what they did not get; they get nothing twice.
-func TestAdoptedEventsReachClientsOnce(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	dead := startQuickKeeper(t, settings(server), "g")
-	release := dead.Hold()
-	publish("g", "<0>")
-	channel, inflight := dead.Keys()
-	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
-	publish("g", numbered(1, 4)...)
-	b := startQuickKeeper(t, settings(server), "g")
-	publish("g", numbered(4, 8)...)
-	dead.CrashWhile(release)
-	testkit.Eventually(t, "all events", func() bool { return len(b.Texts("g")) >= 8 })
-	testkit.Eventually(t, "the dead node to be removed", func() bool { return members("g", server) == 1 })
-	publish("g", "<8>")
-	b.positionOf(t, "g", "<8>")
-	texts := b.Texts("g")
-	if slices.Sort(texts); !slices.Equal(texts, numbered(0, 9)) {
-		t.Errorf("the clients got %q, want each event once", texts)
-	}
-}
-
 // AWX deletes all keys of the layer when it starts.
 func TestWipedLayerIsAGap(t *testing.T) {
 	server := peers.StartRedis(t)
@@ -339,78 +234,6 @@ func TestHistoryThatCannotBeWritten(t *testing.T) {
 	server.Do("CONFIG", "SET", "maxmemory", "0")
 	if _, reason := a.resume(t, "g", at); !errors.Is(reason, relay.NotRecoveredGap) {
 		t.Errorf("a resume although the history was not written: %v", reason)
-	}
-}
-
-func TestHistoryIsSwitchedOnAndOff(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	a, b := newKeeper(t, settings(server)), newBroker(t, settings(server))
-	run(t, a.Broker, a, "g")
-	if h, err := b.KeepHistory(relay.HistoryPolicy{}); h != nil || err != nil {
-		t.Errorf("no rules make the history %v, %v", h, err)
-	}
-	publish("g", "<0>")
-	at := a.positionOf(t, "g", "<0>")
-	_, inflight := a.Keys()
-	testkit.Eventually(t, "the writing", func() bool { return flight(server, inflight) == 0 })
-	h, err := a.KeepHistory(relay.HistoryPolicy{})
-	if h != nil || err != nil {
-		t.Fatalf("no rules make the history %v, %v", h, err)
-	}
-	publish("g", "<1>")
-	testkit.Eventually(t, "the event", func() bool { return len(a.Texts("g")) == 2 })
-	if a.history, err = a.KeepHistory(everything); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, "an answer", func() bool {
-		_, reason := a.resume(t, "g", at)
-		return errors.Is(reason, relay.NotRecoveredGap)
-	})
-}
-
-// Another pattern is no gap in groups that have a history all the time, on this node and on others.
-func TestAnotherPatternIsNoGap(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	a := startKeeper(t, settings(server), "g")
-	publish("g", "<0>")
-	at := a.positionOf(t, "g", "<0>")
-	more := relay.HistoryPolicy{Rules: append([]relay.HistoryRule{{Pattern: "x*", HistoryLimits: relay.DefaultHistoryLimits}},
-		everything.Rules...)}
-	if _, err := a.KeepHistory(more); err != nil {
-		t.Fatal(err)
-	}
-	publish("g", "<1>")
-	a.positionOf(t, "g", "<1>")
-	a.expectResume(t, "g", at, "<1>")
-	testkit.Eventually(t, "the beat", func() bool { return strings.Contains(fmt.Sprint(server.Do("GET", a.BeatKey())), ",") })
-	startKeeper(t, settings(server), "g").expectResume(t, "g", at, "<1>")
-}
-
-// A node that believed another one to keep the history looks into the mailbox after the other one has stopped doing so.
-func TestOtherNodeSwitchesHistoryOff(t *testing.T) {
-	server := peers.StartRedis(t)
-	publish := publisher(t, server)
-	a := startKeeper(t, settings(server), "g", "warm")
-	b := newKeeper(t, settings(server))
-	b.SetBeat(time.Hour, 35*time.Second, time.Hour)
-	run(t, b.Broker, b, "warm")
-	publish("g", "<0>")
-	at := a.positionOf(t, "g", "<0>")
-	_, inflight := a.Keys()
-	testkit.Eventually(t, "the writing", func() bool { return flight(server, inflight) == 0 })
-	if _, err := a.KeepHistory(relay.HistoryPolicy{}); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Eventually(t, "the beat", func() bool { return server.Do("GET", a.BeatKey()) == "1" })
-	publish("g", "<1>")
-	testkit.Eventually(t, "the event", func() bool {
-		return len(a.Texts("g")) == 2 && flight(server, inflight) == 0
-	})
-	b.join(t, "g")
-	if texts, reason := b.resume(t, "g", at); !errors.Is(reason, relay.NotRecoveredGap) {
-		t.Errorf("recovered %q (%v) without what the other node has dropped", texts, reason)
 	}
 }
 

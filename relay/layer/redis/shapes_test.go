@@ -218,7 +218,7 @@ func TestCredentialsAreRotated(t *testing.T) {
 	n := len(sink.Texts("g"))
 	testkit.Eventually(t, "more events", func() bool { return len(sink.Texts("g")) > n+100 })
 	server.Do("CLIENT", "KILL", "USER", "relay")
-	if err := b.Join(context.Background(), "another"); err != nil { // by the pool, which logs in anew
+	if err := b.Join(context.Background(), "another"); err != nil { // by the pool, which logs in again
 		t.Fatal(err)
 	}
 	close(stop)

@@ -1,0 +1,114 @@
+package redis_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
+	"github.com/edgerelay/edgerelay/internal/testkit"
+)
+
+func TestAdoption(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g", "h")
+	publish("g", "<0>")
+	at := dead.positionOf(t, "g", "<0>")
+	release := dead.Hold()
+	publish("g", "<1>")
+	channel, inflight := dead.Keys()
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", numbered(2, 5)...)
+	publish("h", "only the dead node is a member")
+	survivors := []*keeper{
+		startQuickKeeper(t, settings(server), "g"), startQuickKeeper(t, settings(server)),
+		startQuickKeeper(t, settings(server)),
+	}
+	publish("g", numbered(5, 8)...)
+	survivors[0].positionOf(t, "g", "<7>")
+	dead.CrashWhile(release)
+	testkit.Eventually(t, "the dead node to be removed, and its group to be held", func() bool {
+		return len(keys(server, channel)) == 0 && len(keys(server, inflight)) == 0 &&
+			server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0) &&
+			members("g", server) == 1 && members("h", server) == 1
+	})
+	texts, reason := survivors[0].resume(t, "g", at)
+	if reason != nil {
+		t.Error(reason)
+	}
+	if slices.Sort(texts); !slices.Equal(texts, numbered(1, 8)) {
+		t.Errorf("the history has %q, want %q", texts, numbered(1, 8))
+	}
+}
+
+// Emitters have removed a dead node's membership, which would tell the group of its messages.
+func TestAdoptionWithoutMembership(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g", "h")
+	publish("g", "<0>")
+	at := dead.positionOf(t, "g", "<0>")
+	release := dead.Hold()
+	publish("g", "<1>", "<2>")
+	channel, _ := dead.Keys()
+	name := fmt.Sprint(server.Do("ZRANGE", "asgi:group:g", 0, 0).([]any)[0])
+	b := startQuickKeeper(t, settings(server), "g")
+	dead.CrashWhile(release)
+	server.Do("ZREM", "asgi:group:g", name)
+	testkit.Eventually(t, "the dead node to be removed", func() bool {
+		return server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0)
+	})
+	b.expectResume(t, "g", at, "<1>", "<2>")
+}
+
+// A group of which a dead node was the only member is received by the node that adopts, until a client comes back.
+func TestGroupsOfADeadNodeAreHeld(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g", "h")
+	publish("g", "<0>")
+	at := dead.positionOf(t, "g", "<0>")
+	b, c := startQuickKeeper(t, settings(server), "h"), startQuickKeeper(t, settings(server))
+	publish("g", "<1>")
+	dead.Crash()
+	channel, _ := dead.Keys()
+	testkit.Eventually(t, "the dead node to be removed, and its group to be held", func() bool {
+		return server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) == int64(0) && members("g", server) == 1
+	})
+	publish("g", "<2>")
+	testkit.Eventually(t, "the event", func() bool { return len(b.Texts("g"))+len(c.Texts("g")) >= 1 })
+	c.join(t, "g")
+	c.expectResume(t, "g", at, "<1>", "<2>")
+	for _, k := range []*keeper{b, c} { // The engine's request does not end a held membership.
+		k.join(t, "g")
+		k.Leave("g")
+	}
+	publish("g", "<3>")
+	testkit.Eventually(t, "the event", func() bool { return len(b.Texts("g"))+len(c.Texts("g")) >= 2 })
+	b.join(t, "g")
+	b.expectResume(t, "g", at, "<1>", "<2>", "<3>")
+}
+
+// Clients of the node that adopts get the events that they missed, and none twice.
+func TestAdoptedEventsReachClientsOnce(t *testing.T) {
+	server := peers.StartRedis(t)
+	publish := publisher(t, server)
+	dead := startQuickKeeper(t, settings(server), "g")
+	release := dead.Hold()
+	publish("g", "<0>")
+	channel, inflight := dead.Keys()
+	testkit.Eventually(t, "a delivery", func() bool { return flight(server, inflight) == 1 && flight(server, channel) == 0 })
+	publish("g", numbered(1, 4)...)
+	b := startQuickKeeper(t, settings(server), "g")
+	publish("g", numbered(4, 8)...)
+	dead.CrashWhile(release)
+	testkit.Eventually(t, "all events", func() bool { return len(b.Texts("g")) >= 8 })
+	testkit.Eventually(t, "the dead node to be removed", func() bool { return members("g", server) == 1 })
+	publish("g", "<8>")
+	b.positionOf(t, "g", "<8>")
+	texts := b.Texts("g")
+	if slices.Sort(texts); !slices.Equal(texts, numbered(0, 9)) {
+		t.Errorf("the clients got %q, want each event once", texts)
+	}
+}
