@@ -165,7 +165,7 @@ func (g *groupSender) replies(n int) error {
 }
 
 // errNoMembers reports an empty group, whose events no client would receive.
-var errNoMembers = errors.New("it is empty: nobody would get the event")
+var errNoMembers = errors.New("it is empty: no client would get the event")
 
 func (g *groupSender) takeMembers() error {
 	r, err := g.redis.reply()

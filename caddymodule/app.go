@@ -101,8 +101,8 @@ type App struct {
 	events         *telemetry.EventTracer
 	watchedServers map[*caddyhttp.Server]bool
 	demos          []*DemoHandler // of this configuration
-	// portsUsed is the error of Start if other processes use the ports of demos. Provision must not fail: `caddy validate`
-	// is right while the relay runs.
+	// portsUsed is the error of Start if other processes use the ports of demos. Provision must not fail: `caddy
+	// validate` is right while the relay runs.
 	portsUsed error
 
 	ctx     caddy.Context   // for Stop

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// awxAPI answers as AWX's HTTP API does: alice and root are logged in, nobody may see job 13.
+// awxAPI answers as AWX's HTTP API does: alice and root are logged in, no user may see job 13.
 type awxAPI struct {
 	*httptest.Server
 

@@ -193,7 +193,8 @@ func TestConsoleActionsAreGuarded(t *testing.T) {
 	}
 	for settings, want := range map[string]string{
 		"actors root": "add 'actions on'", "uploads on": "add 'actions on'",
-		"registries a.example": "add 'actions on'", "actions on\nregistries https://a.example": "invalid prefix", "actions on\nregistries a.example/b:1": "invalid prefix", "actions maybe": "on or off",
+		"registries a.example": "add 'actions on'", "actions on\nregistries https://a.example": "invalid prefix",
+		"actions on\nregistries a.example/b:1": "invalid prefix", "actions maybe": "on or off",
 	} {
 		err := k.load(k.file("auth awx "+k.awx, "edgerelay_console {\n"+settings+"\n}"))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -316,7 +317,8 @@ func TestConsoleReplaysOnlyVisibleGroups(t *testing.T) {
 	k := newConsoleKit(t)
 	k.setUp("auth awx "+k.awx+"\nhistory *", "operators root\nactions on")
 	for group, want := range map[string]int{"job_events-41": 200, "job_events-42": 403} {
-		if status, body := k.call("GET", "/edgerelay/replay?since=5m&group="+group, "", cookie("root")...); status != want {
+		status, body := k.call("GET", "/edgerelay/replay?since=5m&group="+group, "", cookie("root")...)
+		if status != want {
 			t.Errorf("the plan of %s: %d %s, want %d", group, status, body, want)
 		}
 		if status, body := k.act("root", "replay", `{"group": "`+group+`", "since": "5m"}`); status != want {

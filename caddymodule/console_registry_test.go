@@ -41,12 +41,14 @@ func TestConsoleDeploysFromRegistries(t *testing.T) {
 		return k.act("root", "pull", `{"plugin": "p", "ref": "`+reference+`", "message": "why"}`)
 	}
 	k.setUp(lines, "actions on\nuploads on")
-	if status, body := deploy("oci://" + allowed + "/plugins/filter:1.0"); status != 403 || !strings.Contains(body, "registries") {
+	status, body := deploy("oci://" + allowed + "/plugins/filter:1.0")
+	if status != 403 || !strings.Contains(body, "registries") {
 		t.Errorf("without the setting: %d %s", status, body)
 	}
 	k.setUp(lines, "actions on\nregistries "+allowed+"/plugins/")
-	if _, body := k.call("GET", "/edgerelay/session", "", cookie("root")...); !strings.Contains(body, `"registries":["`+allowed+`/plugins"]`) {
-		t.Errorf("session: %s", body)
+	_, session := k.call("GET", "/edgerelay/session", "", cookie("root")...)
+	if !strings.Contains(session, `"registries":["`+allowed+`/plugins"]`) {
+		t.Errorf("session: %s", session)
 	}
 	for reference, want := range map[string]int{
 		"oci://" + allowed + "/plugins-of-others/filter:1.0": 403,
@@ -67,7 +69,7 @@ func TestConsoleDeploysFromRegistries(t *testing.T) {
 	if status, body := deploy("oci://" + allowed + "/plugins/filter:1.0"); status != 200 {
 		t.Errorf("an allowed reference: %d %s", status, body)
 	}
-	_, body := k.call("GET", "/edgerelay/versions?plugin=p", "", cookie("root")...)
+	_, body = k.call("GET", "/edgerelay/versions?plugin=p", "", cookie("root")...)
 	for _, want := range []string{`"ref":"` + ref.String() + `"`, `"by":"root"`, `"message":"why"`} {
 		if !strings.Contains(body, want) {
 			t.Errorf("versions lack %s: %s", want, body)
@@ -113,7 +115,8 @@ func TestConsoleDeploysSignedModulesFromRegistries(t *testing.T) {
 		ref, err := oci.ParseReference("oci://" + address + "/plugins/p:" + tag)
 		if err == nil {
 			wasm := pluginBytes(t, module)
-			_, err = new(oci.Registry).Push(t.Context(), ref, wasm, map[string][]artifact.Signature{"signed": sign(wasm)}[tag])
+			signatures := map[string][]artifact.Signature{"signed": sign(wasm)}[tag]
+			_, err = new(oci.Registry).Push(t.Context(), ref, wasm, signatures)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -124,12 +127,15 @@ func TestConsoleDeploysSignedModulesFromRegistries(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := newConsoleKit(t)
-	k.setUp("auth awx "+k.awx+"\nplugin_key a "+base64.StdEncoding.EncodeToString(spki)+"\nplugin p "+file+" {\ngroups none-*\n}",
+	k.setUp("auth awx "+k.awx+"\nplugin_key a "+base64.StdEncoding.EncodeToString(spki)+
+		"\nplugin p "+file+" {\ngroups none-*\n}",
 		"actions on\nregistries "+address)
-	if status, body := k.act("root", "pull", `{"plugin": "p", "ref": "oci://`+address+`/plugins/p:unsigned"}`); status == 200 || !strings.Contains(body, "is not signed") {
+	status, body := k.act("root", "pull", `{"plugin": "p", "ref": "oci://`+address+`/plugins/p:unsigned"}`)
+	if status == 200 || !strings.Contains(body, "is not signed") {
 		t.Errorf("unsigned: %d %s", status, body)
 	}
-	if status, body := k.act("root", "pull", `{"plugin": "p", "ref": "oci://`+address+`/plugins/p:signed"}`); status != 200 || !strings.Contains(body, `"signed_by":"a"`) {
+	status, body = k.act("root", "pull", `{"plugin": "p", "ref": "oci://`+address+`/plugins/p:signed"}`)
+	if status != 200 || !strings.Contains(body, `"signed_by":"a"`) {
 		t.Errorf("signed: %d %s", status, body)
 	}
 }

@@ -85,7 +85,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("PUT: %d", code)
 	}
 
-	// At the configured pace of an hour nobody has to go yet, but nobody comes any more.
+	// At the configured pace of an hour no client has to go yet, but no client comes any more.
 	if code, status, _ := s.drain("POST", ""); code != 202 || status.State != "draining" || status.Clients != 2 || time.Until(status.Ends) < 59*time.Minute {
 		t.Errorf("drain: %d %+v", code, status)
 	}

@@ -194,7 +194,7 @@ func wrongMethod(t *testing.T, admin, path string) *http.Request {
 	return req
 }
 
-// A tail shows events as they come, says what it leaves out, and a reader that stops holds up nobody.
+// A tail shows events as they come, counts the events that it leaves out, and a reader that stops delays no other client.
 func TestAdminTail(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")
@@ -254,7 +254,7 @@ func TestAdminTail(t *testing.T) {
 		}
 	}
 
-	// Nobody reads raw: what the sockets do not hold is dropped after a while, and publishing goes on.
+	// No client reads raw: events that the sockets do not hold are dropped after a while, and publishing goes on.
 	large := `{"group": "jobs-summary", "data": "` + strings.Repeat("x", 1<<20) + `"}`
 	const sent = 24
 	for range sent {

@@ -235,7 +235,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// Behind a trusted proxy the address of the browser counts, and nobody else can name one.
+// Behind a trusted proxy the address of the browser counts, and no other client can name one.
 func TestClientAddress(t *testing.T) {
 	for trusted, status := range map[string]int{"trusted_proxies static 127.0.0.1/32": 101, "": 429} {
 		s := newSite(t)

@@ -13,7 +13,7 @@ func callsOf(n uint64, took time.Duration) (c callCounts) {
 	return c
 }
 
-// TestJudgeCanary covers what is a fault of a candidate, and what is not.
+// TestJudgeCanary covers the faults of a candidate, and failures that are none.
 func TestJudgeCanary(t *testing.T) {
 	failed := func(failures, calls uint64) callCounts { return callCounts{calls: calls, failures: failures} }
 	tail := callsOf(800, 10*time.Microsecond)

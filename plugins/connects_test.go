@@ -117,7 +117,7 @@ func TestFailingClientDoesNotSuspendOthers(t *testing.T) {
 		s.fail("", fmt.Sprintf("2001:db8:0:1::%x", i))
 	}
 	s.accepted()
-	for range 12 { // nobody else succeeds meanwhile
+	for range 12 { // no other client succeeds meanwhile
 		s.fail("hostile", "192.0.2.1")
 	}
 	s.suspended()

@@ -47,7 +47,7 @@ type Failure struct {
 
 	// intact tells that the guest returned normally, so its instance stays in use.
 	intact bool
-	// canceled tells that the call was ended because nobody waits for it: the plugin has not failed. Err is errReplaced
+	// canceled tells that the call was ended because no caller waits for it: the plugin has not failed. Err is errReplaced
 	// or the cause of the caller's context.
 	canceled bool
 }

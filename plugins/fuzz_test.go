@@ -75,7 +75,7 @@ func FuzzHostFunctions(f *testing.F) {
 	p := pipeline(f, Options{}, spec)
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		out := p.Process(Event{Group: "g", Payload: payload}, nil)
-		const audience = 4 // may leave nobody
+		const audience = 4 // may leave no class
 		if len(out) > 1+maxEmits || len(out) == 0 && (len(payload) == 0 || payload[0] != audience) {
 			t.Fatalf("%d outputs", len(out))
 		}

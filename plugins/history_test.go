@@ -67,7 +67,7 @@ func TestReplay(t *testing.T) {
 }
 
 // TestReplayPolicies: for every way in which processing can fail, on_error decides about an event of the history, too.
-// Nobody but the replay learns of it.
+// Only the replay learns of it.
 func TestReplayPolicies(t *testing.T) {
 	for _, way := range ways {
 		for _, policy := range []OnError{OnErrorWithhold, OnErrorDrop, OnErrorPass, OnErrorLastGood} {

@@ -58,7 +58,7 @@ func (in *instance) ask(stack []uint64, r Request, contextAt int) {
 	case len(o.made.requests) >= maxCallRequests, int(in.env.inFlight.Load())+len(o.made.requests) >= maxRequests,
 		o.connection != nil && o.connection.answers.inFlight()+len(o.made.requests) >= maxOwnRequests:
 		result = effectTooMany
-	case o.depth >= maxDepth: // nobody waits for the answer
+	case o.depth >= maxDepth: // no hook waits for the answer
 		result = effectTooMany
 	case len(context) > maxContext:
 		result = effectTooLarge

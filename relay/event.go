@@ -23,8 +23,8 @@ type Event struct {
 	Foreign bool
 	// Sent is the time at which the emitter published the event, by the emitter's clock; zero if unknown.
 	Sent time.Time
-	// ClockBehind is the lag of the emitter's clock behind this node's, as far as it is known, and negative if that clock
-	// is ahead.
+	// ClockBehind is the lag of the emitter's clock behind this node's, as far as it is known, and negative if that
+	// clock is ahead.
 	ClockBehind time.Duration
 	// Position is the event's place in the history of its group, zero if the group has none.
 	Position Position
@@ -38,7 +38,8 @@ type Event struct {
 	Trace Trace
 }
 
-// Published returns the time of publication by this node's clock, as far as both clocks are known; zero if it is unknown.
+// Published returns the time of publication by this node's clock, as far as both clocks are known; zero if it is
+// unknown.
 func (ev *Event) Published() time.Time {
 	if ev.Sent.IsZero() {
 		return time.Time{}

@@ -23,8 +23,8 @@ type Socket interface {
 	Kill()
 }
 
-// Dropper is a [Socket] that can drop queued events, so that a client that cannot take a burst stays connected. If absent,
-// the connection of such a client is closed.
+// Dropper is a [Socket] that can drop queued events, so that a client that cannot take a burst stays connected. If
+// absent, the connection of such a client is closed.
 // See docs/decisions/hub.md#why-does-a-full-queue-not-close-a-client
 type Dropper interface {
 	// DropEvents drops the queued events, after Send has returned false. Events that are being written stay, and so do
@@ -34,8 +34,8 @@ type Dropper interface {
 	// A client that has taken less than limit bytes in a period, in which its queue was full again and again and never
 	// empty, is closed as a slow consumer instead. ok is false for a closed connection.
 	DropEvents(limit int, period time.Duration) (d Dropped, ok bool)
-	// SendAnswer is Send for frames that are not dropped, such as the answer to a client's message. A client that leaves
-	// more than limit bytes of them is closed as a slow consumer.
+	// SendAnswer is Send for frames that are not dropped, such as the answer to a client's message. A client that
+	// leaves more than limit bytes of them is closed as a slow consumer.
 	SendAnswer(frames []byte, limit int) bool
 	// SendNotice is SendAnswer without a limit, for the notice that events were dropped.
 	SendNotice(frames []byte) bool

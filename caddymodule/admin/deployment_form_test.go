@@ -19,7 +19,8 @@ func TestEncodeDeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	form, err := multipart.NewReader(bytes.NewReader(body), params["boundary"]).ReadForm(1 << 20)
-	if err != nil || len(form.File["module"]) != 1 || len(form.File["settings"]) != 1 || len(form.File["signatures"]) != 1 {
+	if err != nil || len(form.File["module"]) != 1 || len(form.File["settings"]) != 1 ||
+		len(form.File["signatures"]) != 1 {
 		t.Errorf("got %+v, %v", form, err)
 	}
 }

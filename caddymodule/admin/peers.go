@@ -49,7 +49,8 @@ func peersHealth(n *node.Node) *healthPeers {
 			continue
 		}
 		h.Nodes = append(h.Nodes, peerHealth{
-			Peer: p.Label(), Name: p.Name, State: p.State, Error: p.Error, Since: p.Since, Lag: p.Lag, LastLoss: p.LastLoss,
+			Peer: p.Label(), Name: p.Name, State: p.State, Error: p.Error, Since: p.Since, Lag: p.Lag,
+			LastLoss: p.LastLoss,
 		})
 	}
 	down := func(p peerHealth) int {

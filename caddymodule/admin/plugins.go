@@ -114,8 +114,8 @@ func ServePluginHistory(n *node.Node, w http.ResponseWriter, r *http.Request) er
 	return WriteJSON(w, list)
 }
 
-// readChange reads who makes a change and why, the expected hashes, and the parameters to, force and candidate if they are
-// among further.
+// readChange reads who makes a change and why, the expected hashes, and the parameters to, force and candidate if they
+// are among further.
 func readChange(r *http.Request, further ...string) (c pluginhost.Change, err error) {
 	q := r.URL.Query()
 	if err := rejectUnknownParameters(q, append([]string{"by", "message"}, further...)...); err != nil {
@@ -137,7 +137,8 @@ func readChange(r *http.Request, further ...string) (c pluginhost.Change, err er
 	if by, ok := r.Context().Value(authorKey{}).(string); ok {
 		c.By = by
 	}
-	if c.Candidate = q.Get("candidate"); c.Candidate != "" && c.Candidate != pluginhost.NoCandidate && !isHash(c.Candidate) {
+	c.Candidate = q.Get("candidate")
+	if c.Candidate != "" && c.Candidate != pluginhost.NoCandidate && !isHash(c.Candidate) {
 		return c, fmt.Errorf("invalid candidate %.80q; use the hash of the canary's module, or %s for no canary",
 			c.Candidate, pluginhost.NoCandidate)
 	}

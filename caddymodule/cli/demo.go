@@ -82,8 +82,8 @@ func checkAdminFree(address string) error {
 	return checkFree(a.JoinHostPort(0), "--admin")
 }
 
-// checkFree returns an error if a program listens on an address. Caddy itself shares the port of another Caddy, and each
-// would get some of the requests.
+// checkFree returns an error if a program listens on an address. Caddy itself shares the port of another Caddy, and
+// each would get some of the requests.
 func checkFree(address, flag string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {

@@ -54,8 +54,8 @@ func printAdmin[T any](address, path string, asJSON bool, write func(w io.Writer
 	return write(os.Stdout, &v)
 }
 
-// printAdminList is printAdmin for a response that is a list. The JSON of a command is an object, to which later versions
-// can add members; the list is the given member of it.
+// printAdminList is printAdmin for a response that is a list. The JSON of a command is an object, to which later
+// versions can add members; the list is the given member of it.
 func printAdminList[T any](address, path, member string, asJSON bool, write func(w io.Writer, list []T) error) error {
 	var raw json.RawMessage
 	if err := getAdmin(address, path, &raw); err != nil {

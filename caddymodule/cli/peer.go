@@ -31,7 +31,8 @@ func peerCommand() *cobra.Command {
 }
 
 func writePeers(w io.Writer, peers *backplane.Status) error {
-	t := newTable(w, "PEER", "NAME", "VERSION", "STATE", "SINCE", "DIALECT", "RTT", "LAG", "GROUPS", "QUEUED", "DROPPED", "ERROR")
+	t := newTable(w, "PEER", "NAME", "VERSION", "STATE", "SINCE", "DIALECT", "RTT", "LAG", "GROUPS", "QUEUED", "DROPPED",
+		"ERROR")
 	row := func(name string, p *backplane.Peer) {
 		t.row(name, p.Name, p.Version, string(p.State), p.Since.Format(time.RFC3339), string(p.Dialect),
 			fmt.Sprintf("%.1fms", p.RTT*1000), fmt.Sprintf("%.1fs", p.Lag), comma(p.Groups), comma(p.Queued),

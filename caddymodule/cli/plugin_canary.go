@@ -79,7 +79,8 @@ func pluginPromoteCommand() *cobra.Command {
 	cmd := changeCommand(f, "promote <name>", short, long, func(name string) error {
 		return f.send(http.MethodPost, name, "/promote", nil, nil, nil)
 	})
-	cmd.Example = "  caddy edgerelay plugin promote redact\n  caddy edgerelay plugin promote redact --candidate 2c26b46b68ff"
+	cmd.Example = "  caddy edgerelay plugin promote redact\n" +
+		"  caddy edgerelay plugin promote redact --candidate 2c26b46b68ff"
 	f.addCandidate(cmd)
 	return cmd
 }

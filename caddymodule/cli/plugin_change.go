@@ -85,15 +85,16 @@ func (f *changeFlags) expected(p *pluginhost.Status) (string, error) {
 	}
 	switch {
 	case len(f.expect) < minHashPrefix:
-		return "", usageErrorf("invalid --expect %q; use the first %d digits of a hash, or all", f.expect, minHashPrefix)
+		return "", usageErrorf("invalid --expect %q; use the first %d digits of a hash, or all", f.expect,
+			minHashPrefix)
 	case !strings.HasPrefix(p.Hash, f.expect):
 		return "", fmt.Errorf("the plugin has changed: the current hash is %s; look at the change and repeat yours", p.Hash)
 	}
 	return p.Hash, nil
 }
 
-// withCandidate adds the whole hash that --candidate names to parameters. A shortened hash is completed if it is that of
-// the running canary.
+// withCandidate adds the whole hash that --candidate names to parameters. A shortened hash is completed if it is that
+// of the running canary.
 func (f *changeFlags) withCandidate(further url.Values, p *pluginhost.Status) (url.Values, error) {
 	if f.candidate == "" {
 		return further, nil

@@ -49,7 +49,8 @@ func (o *pluginSettings) addFlags(cmd *cobra.Command) {
 	f.BoolVar(&o.requireJSON, "require-json", false, "require results to be JSON, as the setting json does")
 	f.StringVar(&o.onError, "on-error", string(plugins.OnErrorWithhold), "policy for events that the plugin fails on")
 	_ = f.SetAnnotation("on-error", allowedValues, []string{
-		string(plugins.OnErrorWithhold), string(plugins.OnErrorPass), string(plugins.OnErrorDrop), string(plugins.OnErrorLastGood),
+		string(plugins.OnErrorWithhold), string(plugins.OnErrorPass), string(plugins.OnErrorDrop),
+		string(plugins.OnErrorLastGood),
 	})
 	f.StringVar(&o.clock, "clock", "", "time that the plugin sees until a line has one: RFC 3339; default: the real time")
 }

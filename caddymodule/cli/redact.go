@@ -48,7 +48,8 @@ var plainSettings = []string{
 	"groups_claim", "handler", "headers", "include", "info", "ip", "issuer", "join", "jwks", "key_file", "keys",
 	"kind", "master", "members", "method", "methods", "modifier1", "modifier2", "name", "node_name", "on_error",
 	"operators", "origins", "other_groups", "path", "pattern", "plugin", "prefix", "private", "protocol", "publish",
-	"refresh", "registries", "resync", "root", "samples", "scheme", "script_name", "sentinel_username", "serializer", "server_name",
+	"refresh", "registries", "resync", "root", "samples", "scheme", "script_name", "sentinel_username", "serializer",
+	"server_name",
 	"session_cookie", "shadow_of", "start_message", "state", "state_prefix", "subprotocols", "temp_dir", "tls_ca",
 	"tls_server_name", "to", "type", "types", "unauthenticated", "url", "user", "username", "watch", "when",
 }

@@ -46,7 +46,8 @@ var jsonShapes = map[string]string{
 	"group replay":       "the response of `POST /edgerelay/groups/{name}/replay`, or with `--dry-run` of `GET`",
 	"plugin canary":      "`canary` of `GET /edgerelay/plugins/{name}`, or `null`; with `--share`, all of it",
 	"plugin push":        "`ref` (with the digest), `size` and `signatures`",
-	"plugin verify":      "`digest`, `signed_by` (the name of the key) and `plugin`, if the signature is for one plugin",
+	"plugin verify": "`digest`, `signed_by` (the name of the key) and `plugin`, if the signature is " +
+		"for one plugin",
 	"plugin inspect": "`abi`, `hooks`, `imports`, `grants`, `manifest`, `hash` and `size` of the module; `ref` and " +
 		"`signatures`, if there are any",
 	"support-bundle": "`file`, `bytes`, `files` (the names in the archive), and `left_out`, a list of objects with `file` and " +

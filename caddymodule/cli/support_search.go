@@ -36,10 +36,12 @@ func (b *bundle) search(find finder) error {
 	}
 	switch {
 	case len(found.Found) != len(request.Texts):
-		return errors.New("searching the files for secrets: the response does not fit; use the command of the relay's own binary")
+		return errors.New("searching the files for secrets: the response does not fit; " +
+			"use the command of the relay's own binary")
 	case found.Unresolved > 0:
 		return fmt.Errorf("searching the files for secrets: %d files of placeholders cannot be read, so that "+
-			"nothing can be shown to be free of their secrets; restore the files, or remove the settings", found.Unresolved)
+			"nothing can be shown to be free of their secrets; restore the files, or remove the settings",
+			found.Unresolved)
 	}
 	kept := b.files[:0]
 	for i, f := range b.files {

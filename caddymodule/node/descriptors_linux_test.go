@@ -73,7 +73,7 @@ func TestCrowd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !c.take(n, now.Add(2*countInterval)) || !c.active.Load() {
-		t.Error("no room where nearly all is free, or the end of the crowd while somebody holds one of the last")
+		t.Error("no room where nearly all is free, or the end of the crowd while a connection holds one of the last")
 	}
 	if err := unix.Close(last); err != nil {
 		t.Fatal(err)

@@ -26,8 +26,8 @@ func (n *Node) WSOptions(c *Config, greeting []byte) ws.Options {
 	}
 }
 
-// TuneConnection sets the kernel's options for clients on a connection that stays the HTTP server's, such as that beneath
-// streams of HTTP/2. All its requests are concerned.
+// TuneConnection sets the kernel's options for clients on a connection that stays the HTTP server's, such as that
+// beneath streams of HTTP/2. All its requests are concerned.
 func (n *Node) TuneConnection(conn net.Conn) {
 	if timeout := n.poller.UnackedTimeout(); timeout > 0 {
 		netpoll.LimitUnacked(conn, timeout)

@@ -197,18 +197,18 @@ func TestNewContainer(t *testing.T) {
 	s.write(one)
 	s.start()
 	s.deploy(two, Change{})
-	anew := func() {
+	restart := func() {
 		s.close()
 		t.Setenv("XDG_DATA_HOME", t.TempDir())
 		s.start()
 	}
-	anew()
+	restart()
 	s.runs(two, FromDeploy, 2)
 	s.write(next)
-	anew()
+	restart()
 	s.runs(next, FromFile, 0)
 	s.write(one) // the image is rolled back
-	anew()
+	restart()
 	s.runs(two, FromDeploy, 2)
 }
 

@@ -13,7 +13,8 @@ var (
 	descPeerRTT     = desc("backplane_peer_rtt_seconds", "Round-trip time of the last ping to a peer.", "peer")
 	descPeerLag     = desc("backplane_peer_lag_seconds", "Age of the oldest event queued for a peer.", "peer")
 	descPeerArrival = desc("backplane_peer_arrival_lag_seconds",
-		"Largest time from an event's queueing at a peer to its arrival at this node, in the last 15 to 30 seconds.", "peer")
+		"Largest time from an event's queueing at a peer to its arrival at this node, in the last 15 to 30 seconds.",
+		"peer")
 	descPeerFrames   = desc("backplane_frames_total", "WebSocket messages exchanged with peers.", "direction")
 	descPeerEvents   = desc("backplane_events_total", "Events exchanged with peers.", "direction")
 	descPeerDropped  = desc("backplane_dropped_total", "Dropped events and messages by reason.", "reason")

@@ -66,8 +66,8 @@ func (r *recording) scrape() {
 	r.scrapes = append(r.scrapes, all)
 }
 
-// write writes a test of promtool: the scrapes are 15 s apart, and the last one stays for half an hour. Counters in rising
-// rise by one a minute for that time. firing lists the alerts and the label that tells them apart.
+// write writes a test of promtool: the scrapes are 15 s apart, and the last one stays for half an hour. Counters in
+// rising rise by one a minute for that time. firing lists the alerts and the label that tells them apart.
 func (r *recording) write(w *strings.Builder, shape string, rising string, firing ...string) {
 	fmt.Fprintf(w, "  - interval: 15s\n    name: %s\n    input_series:\n", shape)
 	for i := range r.nodes {
@@ -185,7 +185,9 @@ var shapes = map[string]func(t *testing.T, w *strings.Builder){
 		redis := peers.StartRedis(t)
 		nodes, _ := meshNodes(t, 3)
 		for _, n := range nodes {
-			n.start(&discovery.Redis{URL: redis.URL, Advertise: n.url, Every: 100 * time.Millisecond, TTL: 5 * time.Second, Log: quiet})
+			n.start(&discovery.Redis{
+				URL: redis.URL, Advertise: n.url, Every: 100 * time.Millisecond, TTL: 5 * time.Second, Log: quiet,
+			})
 		}
 		newRecording(t, nodes, 2, 2).write(w, "redis", "")
 	},

@@ -17,7 +17,8 @@ func adapt(t *testing.T, site string) (string, error) {
 func TestDirective(t *testing.T) {
 	for short, long := range map[string]string{
 		"edgerelay_uwsgi 127.0.0.1:8050": "reverse_proxy 127.0.0.1:8050 {\ntransport uwsgi\n}",
-		"edgerelay_uwsgi /awx/* unix//run/a.sock unix//run/b.sock {\nlb_policy first\nheader_up X-A b\n}": "reverse_proxy /awx/* unix//run/a.sock unix//run/b.sock {\n" +
+		"edgerelay_uwsgi /awx/* unix//run/a.sock unix//run/b.sock {\nlb_policy first\nheader_up X-A b\n}": "" +
+			"reverse_proxy /awx/* unix//run/a.sock unix//run/b.sock {\n" +
 			"lb_policy first\nheader_up X-A b\ntransport uwsgi\n}",
 	} {
 		want, err := adapt(t, long)
@@ -28,7 +29,8 @@ func TestDirective(t *testing.T) {
 			t.Errorf("%s:\ngot  %s (%v)\nwant %s", short, got, err, want)
 		}
 	}
-	if _, err := adapt(t, "edgerelay_uwsgi 127.0.0.1:8050 {\ntransport uwsgi\n}"); err == nil || !strings.Contains(err.Error(), "transport already specified") {
+	_, err := adapt(t, "edgerelay_uwsgi 127.0.0.1:8050 {\ntransport uwsgi\n}")
+	if err == nil || !strings.Contains(err.Error(), "transport already specified") {
 		t.Errorf("a second transport: %v", err)
 	}
 }

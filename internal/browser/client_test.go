@@ -122,7 +122,7 @@ func TestClientNoticesSilence(t *testing.T) {
 	page.Wait(t, soon, `events.some((e) => e.status === "running")`)
 }
 
-// Nobody is logged in: the client says so and leaves it at that.
+// Without a login, the client says so and does not reconnect.
 func TestClientLoggedOut(t *testing.T) {
 	s := clientSite(t, "caddy", "")
 	s.start(t)

@@ -243,7 +243,8 @@ func TestDocsHaveAPageFor404(t *testing.T) {
 		if err := resp.Body.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusNotFound || kind != "text/html; charset=utf-8" {
+		kind := resp.Header.Get("Content-Type")
+		if resp.StatusCode != http.StatusNotFound || kind != "text/html; charset=utf-8" {
 			t.Errorf("%s: %d %s, want 404 as HTML", path, resp.StatusCode, kind)
 		}
 		page.Do(t, chromedp.Navigate(s.URL+path))

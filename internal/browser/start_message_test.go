@@ -110,7 +110,7 @@ func read(ctx context.Context, t *testing.T, conn *websocket.Conn) []byte {
 	return frame
 }
 
-// The image without a configuration of its own: nobody gets in, and the block says how to go on.
+// The image without a configuration of its own: no client gets in, and the block names the next step.
 func TestStartMessageOfTheImage(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "container", "Caddyfile"))
 	if err != nil {

@@ -24,7 +24,9 @@ type emitter struct {
 }
 
 // startEmitter starts an emitter whose clock is ahead by a time, and reports its events to the oracle.
-func startEmitter(t *testing.T, o *oracle.Oracle, redisURL, name string, groups int, rate float64, ahead time.Duration) *emitter {
+func startEmitter(
+	t *testing.T, o *oracle.Oracle, redisURL, name string, groups int, rate float64, ahead time.Duration,
+) *emitter {
 	t.Helper()
 	script := filepath.Join(peers.Root(t), "internal", "continuity", "testdata", "emitter.py")
 	cmd := exec.Command(process.Program(t, "faketime"), "-f", fmt.Sprintf("%+.3fs", ahead.Seconds()),

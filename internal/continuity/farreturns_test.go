@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// A node restarts. Meanwhile, the Redis of its peer restarts as well, without its data and at several moments of the node's
-// return, or the peer goes on. The node's clients are told of the events that they have missed.
+// A node restarts. Meanwhile, the Redis of its peer restarts as well, without its data and at several moments of the
+// node's return, or the peer goes on. The node's clients are told of the events that they have missed.
 func TestRedisRestartsWhilePeerIsDown(t *testing.T) {
 	near, elsewhere := peers.StartRedis(t), peers.StartRedis(t)
 	backplane := func(peer string) string {

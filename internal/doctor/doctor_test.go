@@ -222,10 +222,10 @@ func TestPeer(t *testing.T) {
 	expect(t, Peer(ctx, node.URL, false, backplane.Secrets{"right"}, nil)[0], Failure, "cannot be reached")
 }
 
-// nobody is an authorizer that knows no login.
-type nobody struct{ relay.Open }
+// noLogin is an authorizer that knows no login.
+type noLogin struct{ relay.Open }
 
-func (nobody) Recheck(context.Context, relay.Identity) error { return relay.ErrUnauthenticated }
+func (noLogin) Recheck(context.Context, relay.Identity) error { return relay.ErrUnauthenticated }
 
 // The authorizer does not know the websocket of the round trip, and must not be asked.
 func TestRoundTripIsNotRechecked(t *testing.T) {
@@ -239,7 +239,7 @@ func TestRoundTripIsNotRechecked(t *testing.T) {
 		defer cancel()
 		_ = hub.Close(ctx)
 	}()
-	hub.SetAuthorizer(nobody{}, time.Millisecond)
+	hub.SetAuthorizer(noLogin{}, time.Millisecond)
 	for range 20 {
 		expect(t, RoundTrip(ctx, hub), OK, "websocket and back")
 	}

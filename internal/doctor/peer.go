@@ -21,8 +21,8 @@ const (
 
 // Peer shakes hands with a node like the backplane, measures the path to it, and disconnects: whether the node is
 // reachable, has the same secret, a correct clock and a valid certificate, and how small and large exchanges fare. The
-// node takes no link for it. The challenge of relays comes first; a header that could be replayed follows only for nodes
-// that an operator has named, which may be Python nodes. Such a node sees a short connection of a relay.
+// node takes no link for it. The challenge of relays comes first; a header that could be replayed follows only for
+// nodes that an operator has named, which may be Python nodes. Such a node sees a short connection of a relay.
 func Peer(ctx context.Context, url string, found bool, secrets backplane.Secrets, config *tls.Config) []Finding {
 	const check = "peer"
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)

@@ -96,7 +96,8 @@ func judgeTLS(url string, state *tls.ConnectionState) Finding {
 	}
 	until := state.PeerCertificates[0].NotAfter
 	if left := time.Until(until); left < warnExpiry {
-		return warn(check, "renew the node's certificate", "%s: %s; the certificate is valid until %s only", url, version,
+		return warn(check, "renew the node's certificate", "%s: %s; the certificate is valid until %s only", url,
+			version,
 			until.Format(time.DateOnly))
 	}
 	return ok(check, "%s: %s; the certificate is valid until %s", url, version, until.Format(time.DateOnly))

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// smallExchanges is the number of pings that measure the path, smallInterval the time between them, and smallWait the
-	// time to wait for the last answer.
+	// smallExchanges is the number of pings that measure the path, smallInterval the time between them, and smallWait
+	// the time to wait for the last answer.
 	smallExchanges = 20
 	smallInterval  = 25 * time.Millisecond
 	smallWait      = 2 * time.Second
-	// largeExchanges is the number of pings that are written at once: they fill several packets of full size. largeWait is
-	// the time to wait for the last answer.
+	// largeExchanges is the number of pings that are written at once: they fill several packets of full size. largeWait
+	// is the time to wait for the last answer.
 	largeExchanges = 64
 	largeWait      = 4 * time.Second
 	// maxControl is the longest payload of a ping in bytes.
@@ -36,25 +36,25 @@ type PathMeasure struct {
 	// Exchanges is the number of small exchanges, and Unanswered the number of those without an answer.
 	Exchanges  int `json:"exchanges"`
 	Unanswered int `json:"unanswered"`
-	// RTTMin, RTTMedian and RTTMax are round-trip times of the small exchanges; Jitter is the mean difference between two
-	// successive ones. All are in seconds.
+	// RTTMin, RTTMedian and RTTMax are round-trip times of the small exchanges; Jitter is the mean difference between
+	// two successive ones. All are in seconds.
 	RTTMin    float64 `json:"rtt_min_seconds"`
 	RTTMedian float64 `json:"rtt_median_seconds"`
 	RTTMax    float64 `json:"rtt_max_seconds"`
 	Jitter    float64 `json:"jitter_seconds"`
 	// LargeSeconds is the duration of the large exchange; 0 if it stalled.
 	LargeSeconds float64 `json:"large_seconds"`
-	// Segments counts sent TCP segments, Retransmitted those that were sent again. MTU is the path's MTU as the kernel knows
-	// it, MSS the length of a segment before the large exchange and MSSAfter the one after. All are 0 where the kernel does
-	// not tell.
+	// Segments counts sent TCP segments, Retransmitted those that were sent again. MTU is the path's MTU as the kernel
+	// knows it, MSS the length of a segment before the large exchange and MSSAfter the one after. All are 0 where the
+	// kernel does not tell.
 	Segments      int `json:"segments"`
 	Retransmitted int `json:"retransmitted"`
 	MTU           int `json:"mtu"`
 	MSS           int `json:"mss"`
 	MSSAfter      int `json:"mss_after"`
 
-	// lossy is set if segments of small exchanges were sent again or had no answer: then a large exchange that stalls proves
-	// no black hole.
+	// lossy is set if segments of small exchanges were sent again or had no answer: then a large exchange that stalls
+	// proves no black hole.
 	lossy bool
 }
 
@@ -153,7 +153,8 @@ func (p *pinger) ping(count, size int) error {
 	return err
 }
 
-// await collects answers until all pings are answered or a time has passed. Round trips are in the order of the answers.
+// await collects answers until all pings are answered or a time has passed. Round trips are in the order of the
+// answers.
 func (p *pinger) await(ctx context.Context, wait time.Duration, answered func(time.Duration)) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -228,7 +229,8 @@ func judgePath(url string, m *PathMeasure) (list []Finding) {
 		return time.Duration(seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
 	}
 	if m.Unanswered == m.Exchanges {
-		return []Finding{warn(check, "let proxies in front of the node pass WebSockets on, and look into the node's log",
+		return []Finding{warn(check, "let proxies in front of the node pass WebSockets on, "+
+			"and look into the node's log",
 			"%s: none of %d small exchanges had an answer within %v", url, m.Exchanges, smallWait)}
 	}
 	defer func() {
@@ -242,21 +244,25 @@ func judgePath(url string, m *PathMeasure) (list []Finding) {
 	if m.MTU > 0 {
 		text += fmt.Sprintf("; MTU %d, segments of %d bytes", m.MTU, m.MSS)
 	}
-	const mtuRemedy = "let ICMP 'fragmentation needed' and 'packet too big' pass on the path, or lower the interface's MTU; " +
+	const mtuRemedy = "let ICMP 'fragmentation needed' and 'packet too big' pass on the path, " +
+		"or lower the interface's MTU; " +
 		"net.ipv4.tcp_mtu_probing=1 lets the kernel find the limit"
 	const lossRemedy = "look for a full or faulty line between the nodes, such as with mtr"
 	switch {
 	case m.LargeSeconds == 0 && m.lossy:
 		list = append(list, fail(check, lossRemedy,
-			"%s: %d bytes at once do not arrive within %v, and small exchanges suffer too: %d of %d segments were sent again",
+			"%s: %d bytes at once do not arrive within %v, and small exchanges suffer too: "+
+				"%d of %d segments were sent again",
 			url, largeExchanges*(maxControl+6), largeWait, m.Retransmitted, m.Segments))
 	case m.LargeSeconds == 0:
 		list = append(list, fail(check, mtuRemedy,
-			"%s: small exchanges pass, but %d bytes at once stall for %v: packets of %d bytes seem to vanish (MTU black hole)",
+			"%s: small exchanges pass, but %d bytes at once stall for %v: "+
+				"packets of %d bytes seem to vanish (MTU black hole)",
 			url, largeExchanges*(maxControl+6), largeWait, m.MTU))
 	case m.MSSAfter < m.MSS:
 		list = append(list, warn(check, mtuRemedy,
-			"%s: the path's MTU is smaller than the interface's: segments shrank from %d to %d bytes during the check, which "+
+			"%s: the path's MTU is smaller than the interface's: "+
+				"segments shrank from %d to %d bytes during the check, which "+
 				"took %s", url, m.MSS, m.MSSAfter, milliseconds(m.LargeSeconds)))
 	}
 	lost := float64(m.Retransmitted) / float64(max(1, m.Segments))

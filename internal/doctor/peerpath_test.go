@@ -25,7 +25,8 @@ func startPeer(t *testing.T) (server *httptest.Server, plane *backplane.Backplan
 	if err := h.SetBroker(ctx, memorylayer.NewLayer().Broker()); err != nil {
 		t.Fatal(err)
 	}
-	plane, err := backplane.New(h, backplane.Settings{Secrets: backplane.Secrets{"right"}}, slog.New(slog.NewTextHandler(log, nil)))
+	plane, err := backplane.New(h, backplane.Settings{Secrets: backplane.Secrets{"right"}},
+		slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,8 @@ func TestPeerPathLeavesNoTrace(t *testing.T) {
 		m.Connect <= 0 || m.LargeSeconds <= 0 || m.Segments < 20 || m.Retransmitted != 0 || m.MSS == 0 {
 		t.Errorf("%+v", *m)
 	}
-	if peers, stats := plane.Peers(), plane.Stats(); len(peers) != 0 || len(stats.Rejected) != 0 || stats.FramesIn != 0 {
+	peers, stats := plane.Peers(), plane.Stats()
+	if len(peers) != 0 || len(stats.Rejected) != 0 || stats.FramesIn != 0 {
 		t.Errorf("peers %+v, stats %+v", peers, stats)
 	}
 	if text := log.String(); text != "" {
@@ -77,15 +79,19 @@ func TestPeerTLS(t *testing.T) {
 	server.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	list := Peer(ctx, server.URL, false, backplane.Secrets{"right"}, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	list := Peer(ctx, server.URL, false, backplane.Secrets{"right"},
+		&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
 	if len(list) != 3 {
 		t.Fatalf("%+v", list)
 	}
 	expect(t, list[0], OK, "accepts this node")
 	expect(t, list[1], OK, "TLS 1.3", "valid until 2")
 	expect(t, list[2], OK, "20 round trips")
-	expect(t, Peer(ctx, server.URL, false, backplane.Secrets{"right"}, nil)[0], Failure, "TLS handshake fails", "tls_ca")
-	soon := &tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(time.Hour)}}}
+	expect(t, Peer(ctx, server.URL, false, backplane.Secrets{"right"}, nil)[0], Failure,
+		"TLS handshake fails", "tls_ca")
+	soon := &tls.ConnectionState{
+		Version: tls.VersionTLS13, PeerCertificates: []*x509.Certificate{{NotAfter: time.Now().Add(time.Hour)}},
+	}
 	expect(t, judgeTLS("https://a", soon), Warning, "only", "renew")
 }
 
@@ -113,7 +119,10 @@ func TestPeerIsChallengedFirst(t *testing.T) {
 }
 
 func TestJudgePath(t *testing.T) {
-	good := PathMeasure{Exchanges: 20, RTTMin: .001, RTTMedian: .002, RTTMax: .003, LargeSeconds: .01, Segments: 30, MTU: 1500, MSS: 1448, MSSAfter: 1448}
+	good := PathMeasure{
+		Exchanges: 20, RTTMin: .001, RTTMedian: .002, RTTMax: .003, LargeSeconds: .01, Segments: 30,
+		MTU: 1500, MSS: 1448, MSSAfter: 1448,
+	}
 	look := func(change func(*PathMeasure), level Level, texts ...string) {
 		t.Helper()
 		m := good
@@ -127,7 +136,8 @@ func TestJudgePath(t *testing.T) {
 	look(func(m *PathMeasure) { m.Unanswered = 2 }, Warning, "2 of 20")
 	look(func(m *PathMeasure) { m.Unanswered = 20 }, Warning, "none of 20")
 	look(func(m *PathMeasure) { m.LargeSeconds = 0 }, Failure, "black hole", "fragmentation needed")
-	look(func(m *PathMeasure) { m.LargeSeconds, m.lossy, m.Retransmitted = 0, true, 9 }, Failure, "9 of 30", "faulty line")
+	look(func(m *PathMeasure) { m.LargeSeconds, m.lossy, m.Retransmitted = 0, true, 9 }, Failure,
+		"9 of 30", "faulty line")
 	look(func(m *PathMeasure) { m.MSSAfter = 1000 }, Warning, "shrank from 1448 to 1000")
 	expect(t, PeerClock("http://a", 3*time.Millisecond, time.Millisecond), OK, "3ms", "within 1ms")
 	expect(t, PeerClock("http://a", -10*time.Second, time.Millisecond), Warning, "-10s", "synchronize")

@@ -20,7 +20,7 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// entries are handshakes of somebody who is not logged in.
+// entries are handshakes of a client without a login.
 func entries() map[string]func(w *wstest.Wire) string {
 	list := map[string]func(w *wstest.Wire) string{}
 	for _, path := range []string{

@@ -28,7 +28,7 @@ func closeCode(w *wstest.Wire) (code, texts int, err error) {
 	}
 }
 
-// Who sends too much is closed, and nobody else notices.
+// A client that sends too much is closed, and no other client notices.
 func TestFloods(t *testing.T) {
 	f := newFortress(t, "")
 	f.bystander(t)
@@ -144,7 +144,7 @@ func TestSubscriptionsOfOneMessageAreBounded(t *testing.T) {
 	}
 }
 
-// A handshake between nodes that somebody has recorded opens nothing between relays, and nothing at all once it is five minutes old.
+// A recorded handshake of a node opens nothing between relays, and nothing at all once it is five minutes old.
 func TestPeerHandshakes(t *testing.T) {
 	f := newFortress(t, "backplane {\n\t\t\tsecret s3cret\n\t\t}")
 	f.bystander(t)

@@ -17,7 +17,7 @@ import (
 )
 
 // What stands behind a handshake is never taken for a request, be the handshake accepted or refused: a proxy in front may have taken it for
-// frames of somebody else's websocket.
+// frames of another client's websocket.
 func TestSmuggling(t *testing.T) {
 	f := newFortress(t,
 		"unauthenticated reject\n\t\torigins https://ui.example.com\n\t\tbackplane {\n\t\t\tsecret s3cret\n\t\t}")
@@ -139,7 +139,7 @@ func TestBytesBefore101(t *testing.T) {
 	all.Wait()
 }
 
-// Handshakes that never end hold up nobody, and Caddy's own timeout, as the example for AWX sets it, ends them.
+// Handshakes that never end delay no client, and Caddy's own timeout, as the example for AWX sets it, ends them.
 func TestSlowloris(t *testing.T) {
 	t.Parallel()
 	example, err := os.ReadFile(filepath.Join(peers.Root(t), "examples", "awx", "Caddyfile"))

@@ -57,7 +57,7 @@ func (a *authority) flood(t *testing.T, r *peers.Relay, n int, address func(i in
 	})
 }
 
-// soon is how long somebody else waits at most beside a flood: questions in flight, and what a busy machine adds.
+// soon is how long another client waits at most beside a flood: questions in flight, and what a busy machine adds.
 const soon = 3 * time.Second
 
 // Whoever floods the relay with handshakes delays its own: other clients are let in as ever.
@@ -268,7 +268,7 @@ func TestWithdrawnRightEndsTheSubscription(t *testing.T) {
 	}
 }
 
-// While the API does not answer, a websocket stays open for recheck_grace and no longer, and nobody new is let in.
+// While the API does not answer, a websocket stays open for recheck_grace and no longer, and no new client is let in.
 func TestRecheckGrace(t *testing.T) {
 	t.Parallel()
 	api := newAuthority(t)

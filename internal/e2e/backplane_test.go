@@ -227,7 +227,7 @@ func exchange(t *testing.T, nodes []*clusterNode, count int) {
 	}
 }
 
-// A node that dies under load holds nobody up and comes back by itself.
+// A node that dies under load delays no other node and comes back by itself.
 func TestBackplaneNodeKilled(t *testing.T) {
 	var redises []*peers.Redis
 	for range 5 {

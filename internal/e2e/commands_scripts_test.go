@@ -35,7 +35,8 @@ func TestListsOfPluginsAreObjects(t *testing.T) {
 	} {
 		out := command(t, r, append(c.args, "--json", address)...)
 		var object map[string][]json.RawMessage
-		if err := json.Unmarshal([]byte(out.stdout), &object); err != nil || object[c.member] == nil || len(object) != 1 {
+		err := json.Unmarshal([]byte(out.stdout), &object)
+		if err != nil || object[c.member] == nil || len(object) != 1 {
 			t.Errorf("%q: want an object with the list %s: %v: %+v", c.args, c.member, err, out)
 		}
 	}
@@ -143,7 +144,8 @@ func TestSupportBundleOfAStoppedNode(t *testing.T) {
 	dir, port := t.TempDir(), testkit.FreePort(t)
 	config, bundle := filepath.Join(dir, "Caddyfile"), filepath.Join(dir, "bundle.tar.gz")
 	text := fmt.Sprintf("{\npersist_config off\nedgerelay {\nauth none\nchannel_layer "+
-		"redis redis://:s3cret-redis-01@127.0.0.1:%d\nbackplane {\nsecret s3cret-plane-02\npeers http://127.0.0.1:%d/s3cretpath03/\n}\n}\n}\n:0 {\nedgerelay\n}\n", port, port)
+		"redis redis://:s3cret-redis-01@127.0.0.1:%d\nbackplane {\n"+
+		"secret s3cret-plane-02\npeers http://127.0.0.1:%d/s3cretpath03/\n}\n}\n}\n:0 {\nedgerelay\n}\n", port, port)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

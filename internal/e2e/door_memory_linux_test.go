@@ -67,7 +67,8 @@ func heapBytes(t *testing.T, r *peers.Relay) (n int) {
 // out; then it is gone within seconds.
 func TestMemoryOfClientsThatDoNotReadIsBounded(t *testing.T) {
 	const clients = 60
-	r := peers.StartRelay(t, doorSite("", "auth none\nlimits {\nconnections_per_user 0\nping 5s\nsilence 20s\n}", "edgerelay"))
+	r := peers.StartRelay(t, doorSite("",
+		"auth none\nlimits {\nconnections_per_user 0\nping 5s\nsilence 20s\n}", "edgerelay"))
 	for range clients {
 		raw, err := wstest.DialRaw(r.URL+"/websocket/", "csrftoken=t")
 		if err != nil {

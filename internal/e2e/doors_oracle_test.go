@@ -218,7 +218,7 @@ func (v *view) check(group, text, position string) error {
 	case began && number <= last:
 		err = fmt.Errorf("%s: connection %d: %s %d after %d", v.name, v.conns, group, number, last)
 	case began && !v.hasAll(group, last, number) && !told:
-		err = fmt.Errorf("%s: connection %d: %s %d after %d, and nobody told", v.name, v.conns, group, number, last)
+		err = fmt.Errorf("%s: connection %d: %s %d after %d, and no notice", v.name, v.conns, group, number, last)
 	case !began && v.resumes && group != statusGroup && len(v.had[group]) > 0 && !told && number > 1 && !v.had[group][number-1]:
 		err = fmt.Errorf("%s: connection %d begins with %s %d, and not all before it came", v.name, v.conns, group, number)
 	}

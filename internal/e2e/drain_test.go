@@ -128,7 +128,7 @@ func adminDrain(t *testing.T, r *peers.Relay, method, body string) (s drainStatu
 }
 
 // A site of ten thousand is told to go, by SIGTERM: all leave with 1012, as many in each part of the time, they get
-// events until their turn, nobody else is let in, and nothing is left in Redis.
+// events until their turn, no other client is let in, and nothing is left in Redis.
 func TestDrainOfTenThousand(t *testing.T) {
 	const clients, over, every = 10_000, 5 * time.Second, 400 * time.Millisecond
 	redis := peers.StartRedis(t)

@@ -123,7 +123,7 @@ func TestMemoryRunsShort(t *testing.T) {
 		most = max(most, resident(t, r))
 	}
 	if !strings.Contains(r.Log(), "slow consumers disconnected") {
-		t.Fatalf("nobody was let go after %d rounds; %d MiB resident", rounds, most>>20)
+		t.Fatalf("no client was evicted after %d rounds; %d MiB resident", rounds, most>>20)
 	}
 	if most > limit+limit/2 { // the program itself is not in the limit
 		t.Errorf("%d MiB were resident, with a limit of %d", most>>20, limit>>20)
@@ -171,7 +171,7 @@ func TestFullDisk(t *testing.T) {
 		fullDisk(t, t.TempDir(), "file too large", "prlimit", "--fsize=32768")
 	})
 	// A file system of 64 KiB in a mount namespace of the relay's own, in place of its data and storage. Within a chroot, and in many
-	// containers, the kernel grants nobody such a namespace; the limit has to do there.
+	// containers, the kernel grants no process such a namespace; the limit has to do there.
 	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
 		t.Logf("no mount namespace, so no file system that is full: %v", err)
 		return

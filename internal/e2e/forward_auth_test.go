@@ -15,7 +15,7 @@ import (
 )
 
 // djangoSite is examples/django/Caddyfile in front of a site with two users, alice, who is an operator, and bob. Its
-// view answers as in docs/forward-auth.md: 200 in any case, and with X-User if somebody is logged in.
+// view answers as in docs/forward-auth.md: 200 in any case, and with X-User if a user is logged in.
 func djangoSite(t *testing.T) (*peers.Relay, string) {
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/whoami/" {
@@ -46,7 +46,7 @@ func djangoSite(t *testing.T) (*peers.Relay, string) {
 type visitor struct {
 	name   string
 	header http.Header
-	user   string // empty: nobody
+	user   string // empty: no user
 }
 
 // visitors are users, and people who say themselves who they are.

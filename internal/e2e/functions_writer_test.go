@@ -219,7 +219,7 @@ func checkLists(reader *wstest.Raw, room int, clients []*functionWriter) (acknow
 		}
 	}
 	for v := range found {
-		err = fmt.Errorf("nobody has pushed the value %s", v)
+		err = fmt.Errorf("no client has pushed the value %s", v)
 	}
 	return acknowledged, err
 }

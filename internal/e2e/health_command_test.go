@@ -11,7 +11,7 @@ import (
 )
 
 // The command that health checks of containers run: it fails while events cannot reach the node, and with --live only when
-// nobody answers.
+// no process answers.
 func TestHealthCommand(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)

@@ -12,7 +12,7 @@ import (
 )
 
 // A login that ends ends its sockets and no others; an API that is away closes
-// nobody and lets nobody in, and the log says why; many sockets of one login cost
+// no connection and lets no client in, and the log says why; many sockets of one login cost
 // few questions.
 func TestLogin(t *testing.T) {
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestLogin(t *testing.T) {
 		}
 		return nil
 	})
-	testkit.Eventually(t, "nobody is let in without the API", func() error {
+	testkit.Eventually(t, "no client is let in without the API", func() error {
 		if _, err := trySubscriber(t, r.URL, staying, "jobs-summary"); err == nil {
 			return errors.New("a new client was let in")
 		}

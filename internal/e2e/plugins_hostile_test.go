@@ -16,7 +16,8 @@ import (
 var villains = strings.Fields(`mutual_recursion recursion fibonacci memory_hog memory_grow result_huge result_range result_length result_text
 	result_unknown trap divide out_of_bounds sleep exit random log_flood pointer table_grow table_fill bulk_copy straight`)
 
-// Plugins that loop for ever, or do any other harm, cost their own events and nobody else's: a thousand neighbours get all of theirs in time.
+// Plugins that loop forever, or do any other harm, cost only their own events: a thousand
+// neighbors get all of theirs in time.
 func TestHostilePlugins(t *testing.T) {
 	s := newStage(t)
 	blocks := []string{

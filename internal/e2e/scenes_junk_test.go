@@ -98,7 +98,7 @@ func junk(do step) []step {
 	}
 }
 
-// loose asks for an item that Python turns into a name that nobody meant.
+// loose asks for an item that Python turns into a name that no emitter meant.
 func loose(item, name string) []step {
 	return []step{
 		open(Alice),

@@ -159,8 +159,8 @@ func (s *mixedSite) flows(when string, linkBroke bool) {
 	}
 }
 
-// settle waits until clients resume on both nodes of the Redis: the start of a node marks positions up to two seconds ahead
-// of it as those of a gap.
+// settle waits until clients resume on both nodes of the Redis: the start of a node marks positions up to two seconds
+// ahead of it as those of a gap.
 func (s *mixedSite) settle() {
 	s.t.Helper()
 	testkit.Eventually(s.t, "clients resume", func() error {

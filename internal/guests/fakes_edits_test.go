@@ -207,7 +207,9 @@ func randomValue(b *strings.Builder, r *rand.Rand, depth int) {
 	}
 	switch n := r.IntN(5); kind {
 	case 0:
-		b.WriteString([]string{"0", "-1.5e3", "true", "null", "NaN", "-Infinity", `"\ud83d\ude00\\"`, `"},{\""`}[r.IntN(8)])
+		b.WriteString([]string{
+			"0", "-1.5e3", "true", "null", "NaN", "-Infinity", `"\ud83d\ude00\\"`, `"},{\""`,
+		}[r.IntN(8)])
 	case 1:
 		b.WriteString(name())
 	case 2:

@@ -1,4 +1,4 @@
-// Package layout holds the packages of the module to who may import whom.
+// Package layout tests which packages of the module may import which others.
 package layout_test
 
 import (
@@ -66,7 +66,11 @@ var layers = []layer{
 	{"relay/relaytest", []string{"relay", "internal/testkit"}, nil},                                                // for tests
 	{"relay/internal/layertest", []string{"relay", "internal"}, []string{""}},                                      // for tests
 	{"relay/internal", []string{"relay", "internal/pyjson"}, []string{""}},
-	{"relay/transport", []string{"relay/internal", "relay/transport", "internal/pyjson", "internal/tcptuning"}, []string{"golang.org/x/"}},
+	{
+		"relay/transport",
+		[]string{"relay/internal", "relay/transport", "internal/pyjson", "internal/tcptuning"},
+		[]string{"golang.org/x/"},
+	},
 	{"relay/hub/deflate", []string{"relay/internal/glob"}, []string{"github.com/klauspost/compress/"}},
 	{"relay/hub", []string{"relay/hub"}, nil},
 	{"relay/history", []string{"relay/internal", "relay/history"}, []string{"github.com/redis/"}},
@@ -76,7 +80,11 @@ var layers = []layer{
 	{"relay/state/statetest", []string{"relay", "internal"}, []string{""}}, // for tests
 	{"relay/state", []string{"relay/internal", "relay/state"}, nil},
 	{"relay/presence", []string{"relay/internal", "relay/presence"}, nil},
-	{"relay/backplane", []string{"relay/backplane", "relay/internal", "internal/pyjson", "internal/tcptuning"}, []string{""}},
+	{
+		"relay/backplane",
+		[]string{"relay/backplane", "relay/internal", "internal/pyjson", "internal/tcptuning"},
+		[]string{""},
+	},
 	{"relay", nil, nil},
 	{"plugins", []string{"plugins"}, []string{"github.com/tetratelabs/wazero"}},
 	{"sdk", []string{"sdk"}, nil},
@@ -85,7 +93,10 @@ var layers = []layer{
 }
 
 // testSupport are the packages that only tests import.
-var testSupport = []string{"internal/testkit", "internal/e2e", "internal/mesh", "relay/relaytest", "relay/internal/layertest", "relay/state/statetest"}
+var testSupport = []string{
+	"internal/testkit", "internal/e2e", "internal/mesh", "relay/relaytest", "relay/internal/layertest",
+	"relay/state/statetest",
+}
 
 // allows reports whether a package of the layer may import another one.
 func (l layer) allows(imported string) bool {

@@ -51,8 +51,8 @@ func CapsRetransmission() bool {
 	return set(fd, tcpRTOMaxMS, milliseconds(time.Second))
 }
 
-// Retransmits returns how many times in a row the kernel has sent the oldest unacknowledged bytes of a connection again;
-// 0 if the other side has acknowledged something since, or if the kernel does not tell.
+// Retransmits returns how many times in a row the kernel has sent the oldest unacknowledged bytes of a connection
+// again; 0 if the other side has acknowledged something since, or if the kernel does not tell.
 func Retransmits(conn *net.TCPConn) (count int) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

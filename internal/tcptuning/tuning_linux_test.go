@@ -11,7 +11,9 @@ import (
 )
 
 // options reads the options of a socket.
-func options(t *testing.T, conn *net.TCPConn) (got struct{ userTimeout, maxRTO, idle, interval, keepAlive, segment int }) {
+func options(t *testing.T, conn *net.TCPConn) (
+	got struct{ userTimeout, maxRTO, idle, interval, keepAlive, segment int },
+) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -134,7 +136,8 @@ func TestConnectingIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	dialer := net.Dialer{Timeout: time.Minute, Control: Options{UserTimeout: 1500 * time.Millisecond, MaxRTO: time.Second}.Control}
+	options := Options{UserTimeout: 1500 * time.Millisecond, MaxRTO: time.Second}
+	dialer := net.Dialer{Timeout: time.Minute, Control: options.Control}
 	for { // until the queue of connections is full: the kernel drops further SYNs
 		began := time.Now()
 		conn, err := dialer.Dial("tcp", listener.Addr().String())

@@ -58,7 +58,8 @@ func (s *NameServer) SetServices(services ...string) {
 			panic(err)
 		}
 		number, _ := strconv.ParseUint(port, 10, 16)
-		s.services = append(s.services, dnsmessage.SRVResource{Target: dnsmessage.MustNewName(host), Port: uint16(number)})
+		s.services = append(s.services,
+			dnsmessage.SRVResource{Target: dnsmessage.MustNewName(host), Port: uint16(number)})
 	}
 }
 

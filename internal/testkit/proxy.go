@@ -25,7 +25,8 @@ type Proxy struct {
 	delay   time.Duration
 	conns   map[net.Conn]bool
 	closed  bool
-	// accepted counts the connections. Those with a number below frozenUp or frozenDown pass no bytes in that direction.
+	// accepted counts the connections. Those with a number below frozenUp or frozenDown pass no bytes in that
+	// direction.
 	accepted, frozenUp, frozenDown int
 }
 

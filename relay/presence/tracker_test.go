@@ -150,7 +150,7 @@ func TestStoppedNodeReleasesItsUsers(t *testing.T) {
 	})
 }
 
-// A store that is emptied makes nobody come or go, and a user whose last connection has just ended still leaves.
+// A store that is emptied makes no user come or go, and a user whose last connection has just ended still leaves.
 func TestFlushIsNotNoticed(t *testing.T) {
 	l := newLayer(t, peers.StartRedis(t).URL)
 	s := newRedisSite(t, l)

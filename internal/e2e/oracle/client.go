@@ -42,8 +42,8 @@ const remembered = 2000
 type Client struct {
 	// Door is the kind of connection; [WebSocket] by default.
 	Door Door
-	// Kind is the part of the groups' names before "-" and the number, and Route is empty; or Route is the path before a
-	// client's only number, whose group is Kind, "_" and the number.
+	// Kind is the part of the groups' names before "-" and the number, and Route is empty; or Route is the path before
+	// a client's only number, whose group is Kind, "_" and the number.
 	Kind, Route string
 
 	o      *Oracle

@@ -59,7 +59,8 @@ func (r *record) notRecovered(now time.Time, position string) {
 func (r *record) event(emitter string, n int, position string, now time.Time) {
 	next, known := r.next[emitter]
 	if before, twice := r.got[emitter][n]; twice {
-		r.o.Complain("%s: group %d: event %d of %s came twice, at %s and %s", r.name, r.group, n, emitter, before, position)
+		r.o.Complain("%s: group %d: event %d of %s came twice, at %s and %s", r.name, r.group, n, emitter, before,
+			position)
 		return
 	}
 	switch {
@@ -67,7 +68,8 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 	case r.filled(emitter, n):
 		r.o.count(func(t *Tally) { t.Late++ })
 	default:
-		r.o.Complain("%s: group %d: event %d of %s came after %d%s", r.name, r.group, n, emitter, next-1, r.lastFrames())
+		r.o.Complain("%s: group %d: event %d of %s came after %d%s", r.name, r.group, n, emitter, next-1,
+			r.lastFrames())
 	}
 	if known && n > next {
 		r.holes = append(r.holes, hole{source{emitter, r.group}, next, n, now, r.loose[emitter]})

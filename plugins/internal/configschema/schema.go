@@ -44,7 +44,7 @@ const keywords = "type, properties, required, additionalProperties, items, enum,
 
 var typeNames = []string{"null", "boolean", "integer", "number", "string", "array", "object"}
 
-// Parse reads a schema. An unknown keyword is an error: a keyword that has no effect would promise a check that nobody
+// Parse reads a schema. An unknown keyword is an error: a keyword that has no effect would promise a check that no code
 // makes.
 func Parse(text []byte) (*Schema, error) {
 	return parse(text, "the schema", 0)

@@ -206,7 +206,7 @@ func (s *script) command(c *command, name string) error {
 		return nil
 	case "assert_malformed", "assert_invalid", "assert_unlinkable", "assert_uninstantiable":
 		if c.ModuleType == "text" {
-			return nil // about the text format, which nobody here reads
+			return nil // about the text format, which no code here reads
 		}
 		s.assertions++
 		_, err := s.instantiate(c.Filename, "")

@@ -232,8 +232,8 @@ func parseJWK(raw []byte, allowSecrets bool) (*key, error) {
 	return k, nil
 }
 
-// padCoordinates gives the coordinates of an elliptic curve's key the length that RFC 7518 section 6.2.1.2 requires. Some
-// issuers, such as PyJWT 2.6, leave out leading zeros, and one key in 128 has some. Anything else stays as it is.
+// padCoordinates gives the coordinates of an elliptic curve's key the length that RFC 7518 section 6.2.1.2 requires.
+// Some issuers, such as PyJWT 2.6, leave out leading zeros, and one key in 128 has some. Anything else stays as it is.
 func padCoordinates(raw []byte) []byte {
 	var head struct{ Kty, Crv string }
 	if json.Unmarshal(raw, &head) != nil || head.Kty != "EC" {

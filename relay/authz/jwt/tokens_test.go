@@ -45,7 +45,7 @@ func TestAlgorithmsAreConfinedToTheirKeys(t *testing.T) {
 	}
 }
 
-// hostile are tokens that nobody may log in with. The authorizer has an RSA key in PEM form.
+// hostile are tokens that must not log in any user. The authorizer has an RSA key in PEM form.
 func TestHostileTokens(t *testing.T) {
 	k := testKeys()
 	pem := publicPEM(t, &k.rsa.PublicKey)

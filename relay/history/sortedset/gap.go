@@ -270,7 +270,7 @@ func (h *host) newestOf(ctx context.Context, names []string) ([]int64, error) {
 }
 
 // GapCommands appends the commands that mark a gap in groups of one host, for a pipeline on that host: this node becomes
-// a member, and nobody received the events until now. A group without entries needs no gap, because there is no position
+// a member, and no node received the events until now. A group without entries needs no gap, because there is no position
 // to resume from.
 func (s *Store) GapCommands(ctx context.Context, dst [][]string, groups []string) ([][]string, error) {
 	if len(groups) == 0 {

@@ -222,7 +222,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-// While Redis is away, gaps wait, and nobody resumes.
+// While Redis is away, gaps wait, and no client resumes.
 func TestRedisAway(t *testing.T) {
 	server, c := peers.StartRedis(t), newClock()
 	n := newNode(t, server, c)

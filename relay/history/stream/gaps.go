@@ -17,8 +17,8 @@ const (
 	gapRetryPause = time.Second
 )
 
-// MarkGap implements [relay.History]. The gap counts for this node at once, and for others once it is stored. A gap of all
-// groups is stored for other groups when this node becomes a member of them.
+// MarkGap implements [relay.History]. The gap counts for this node at once, and for others once it is stored. A gap of
+// all groups is stored for other groups when this node becomes a member of them.
 func (s *Store) MarkGap(l relay.Loss) relay.Position {
 	at := s.next()
 	s.gapped.Add(1)

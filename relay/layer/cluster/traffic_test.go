@@ -30,7 +30,7 @@ func publish(b *cluster.Broker, groups []string, pause time.Duration) *traffic {
 	tr := &traffic{groups: groups, sent: map[string][]sent{}}
 	stop := make(chan struct{})
 	var running sync.WaitGroup
-	for _, g := range groups { // each on its own, so that a slow shard holds up nobody else
+	for _, g := range groups { // each on its own, so that a slow shard delays no other
 		running.Go(func() {
 			for i := 0; ; i++ {
 				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)

@@ -48,7 +48,7 @@ func (t Template) Bind(lookup func(name string) []string) (Template, error) {
 }
 
 // reauthorizeAfter is the time after which a message makes the authorizer decide again about the groups that the client
-// has. Rechecks leave a client alone whose groups change at that moment, so that nobody can escape them by messages.
+// has. Rechecks leave a client alone whose groups change at that moment, so that no client can escape them by messages.
 const reauthorizeAfter = time.Minute
 
 // changes are the changes of a client's groups, with the values of the client's handshake.

@@ -27,7 +27,8 @@ func TestClientThatDoesNotRead(t *testing.T) {
 			}
 			t.Cleanup(client.Close)
 			testkit.Eventually(t, "the subscription", func() bool { return e.hub.Stats().Groups > 0 })
-			item := `{"channel": "news", "formats": {"ws-message": {"content": "` + strings.Repeat("x", 50_000) + `"}}` + c.more + `}`
+			item := `{"channel": "news", "formats": {"ws-message": {"content": "` + strings.Repeat("x", 50_000) +
+				`"}}` + c.more + `}`
 			testkit.Eventually(t, "a full queue", func() bool {
 				for range 20 {
 					e.publish(t, item)
@@ -41,7 +42,8 @@ func TestClientThatDoesNotRead(t *testing.T) {
 					break
 				}
 				if err != nil {
-					t.Fatalf("the client has missed events, and its connection ends with %v; want the code %d", err, relay.ClosePolicy)
+					t.Fatalf("the client has missed events, and its connection ends with %v; want the code %d", err,
+						relay.ClosePolicy)
 				}
 			}
 		})

@@ -34,7 +34,7 @@ type failure struct {
 	// code and reason are for the client's close frame.
 	code   int
 	reason string
-	// away is set if the backend was not reached. unknown is set if nobody knows what the backend has done.
+	// away is set if the backend was not reached. unknown is set if the backend may have carried out the request.
 	away, unknown bool
 	err           error
 }
