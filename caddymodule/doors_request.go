@@ -25,7 +25,7 @@ var bodyTimeout = 10 * time.Second
 // maxWait is the longest time of a long poll.
 const maxWait = 60 * time.Second
 
-// doorRequest is what a client without a WebSocket asks for.
+// doorRequest is the request of a client without a WebSocket.
 type doorRequest struct {
 	door relay.Door
 	// awx are the groups of a client of AWX's protocol.

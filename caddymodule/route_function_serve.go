@@ -19,8 +19,8 @@ import (
 // functionTimeout bounds the time that a function's change of groups, or its message, waits for the channel layer.
 const functionTimeout = 5 * time.Second
 
-// maxConnectRequest bounds what on_connect reads about a client, in bytes: a client must not make its function fail, or
-// need memory, by long headers.
+// maxConnectRequest bounds the input of on_connect about a client, in bytes: a client must not make its function fail,
+// or need memory, by long headers.
 const maxConnectRequest = 64 << 10
 
 // errFunction is wrapped by the error for a client about whom the function could not decide.
@@ -39,7 +39,7 @@ type functionClient struct {
 	begin      []plugins.Action // of on_connect, before open
 }
 
-// connectRequest is what on_connect reads.
+// connectRequest is the input of on_connect.
 type connectRequest struct {
 	ID           string            `json:"id"`
 	Path         string            `json:"path"`

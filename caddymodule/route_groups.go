@@ -135,7 +135,7 @@ func (p *routeValues) expand(t channels.Template) ([]string, error) {
 	switch {
 	case err == nil:
 		return names, nil
-	case t.Granted(): // the user lacks what the group needs
+	case t.Granted(): // the user lacks a value that the group needs
 		return nil, &groupError{t.String(), false, fmt.Errorf("%w: %w", relay.ErrDenied, err)}
 	}
 	return nil, &groupError{t.String(), true, err}

@@ -73,7 +73,7 @@ func (e *entry) groups(yield func(string) bool) {
 	}
 }
 
-// cancel returns what is reserved.
+// cancel returns the reservations.
 func (e *entry) cancel() {
 	e.release()
 	e.reservation.Release()

@@ -145,7 +145,7 @@ func (h *host) build(ctx context.Context, m *module) error {
 // maxFaults bounds how many wrong imports an error lists.
 const maxFaults = 16
 
-// importFaults collects what is wrong with imports, of which a module may have 100,000: only the first ones get a text.
+// importFaults collects the faults of imports, of which a module may have 100,000: only the first ones get a text.
 type importFaults struct {
 	list []error
 	more int

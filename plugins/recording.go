@@ -114,7 +114,7 @@ func (p *Pipeline) Recorded(function string) bool {
 	return pl != nil && pl.recording.Load() != nil
 }
 
-// Close ends the recording. Next returns what is left.
+// Close ends the recording. Next returns the rest.
 func (r *Recording) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

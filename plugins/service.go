@@ -2,7 +2,7 @@ package plugins
 
 import "time"
 
-// Op is what a [Request] asks for.
+// Op is the operation of a [Request].
 type Op uint8
 
 // Operations. The first ones are those of the shared store, in which every plugin has a namespace of its own.
@@ -27,7 +27,7 @@ var opNames = [opCount]string{
 // String returns the name of the host function.
 func (o Op) String() string { return opNames[o] }
 
-// Request is what a plugin asks of a service. The service may keep the byte slices, and does not change them.
+// Request is a request of a plugin to a service. The service may keep the byte slices, and does not change them.
 type Request struct {
 	Plugin string
 	Op     Op

@@ -94,7 +94,7 @@ func (in *instance) begin(fuel int64, timeout time.Duration) {
 // neither set nor read the counter.
 const exactBudget = 64 * metering.RefillUnits * metering.Unit
 
-// spend notes what was spent since the host last set or read the counter.
+// spend notes the fuel that was spent since the host last set or read the counter.
 func (l *limits) spend(counter api.MutableGlobal) {
 	if l.filled != 0 {
 		left := metering.Counter(counter.Get()).Fuel()
@@ -153,7 +153,7 @@ func (in *instance) share(a *allowance) {
 	l.started, l.resumed, l.lastRead = now, now, now
 }
 
-// settle takes what the call has spent from a shared budget.
+// settle takes the time and fuel of the call from a shared budget.
 func (in *instance) settle(a *allowance) {
 	l := &in.limits
 	l.spend(in.counter)

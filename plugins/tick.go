@@ -60,7 +60,7 @@ func (p *Pipeline) tickInstance(pl *plugin, m *module, instance uint64, retired 
 	}
 }
 
-// tick ticks an instance once, and hands over what it emits. It returns false if the module is not live any more.
+// tick ticks an instance once, and hands over the emitted events. It returns false if the module is not live any more.
 func (p *Pipeline) tick(pl *plugin, m *module, instance uint64) bool {
 	if pl.resuming.full() {
 		pl.ticksSkipped.Add(1)

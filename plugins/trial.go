@@ -23,7 +23,7 @@ type Trace struct {
 	// Class is the class that OnSubscribe named, 0 by default. Reason is that of a denial.
 	Class  uint8
 	Reason string
-	// Effects are what the call wants to happen outside the pipeline. Attachment is the connection's after the call, and
+	// Effects are those of the call outside the pipeline. Attachment is the connection's after the call, and
 	// Status is the HTTP status of a rejection by OnConnect.
 	Effects    []Effect
 	Attachment string

@@ -33,7 +33,7 @@ type History interface {
 	// MarkGap records that events of the loss's groups may be missing, without blocking. No client resumes across the
 	// gap. The result is the position of the gap, from which a client that was told can resume.
 	MarkGap(l Loss) Position
-	// Close stops the history, after it has stored what was recorded. Close returns when ctx ends at the latest.
+	// Close stops the history, after it has stored the recorded events. Close returns when ctx ends at the latest.
 	Close(ctx context.Context) error
 }
 

@@ -64,7 +64,7 @@ type leftOut struct {
 	Reason string `json:"reason"`
 }
 
-// run collects the files, removes what may hold secrets, and writes the archive. Progress goes to log.
+// run collects the files, removes values that may hold secrets, and writes the archive. Progress goes to log.
 func (o *supportOptions) run(w, log io.Writer) error {
 	if o.output == "" {
 		o.output = defaultBundle(time.Now())

@@ -129,7 +129,7 @@ func (h *Handler) serveTail(w http.ResponseWriter, r *http.Request, id relay.Ide
 	return admin.WriteJSON(w, t.since(int(after)))
 }
 
-// authorizationError is the answer to an operator who may not see a group.
+// authorizationError is the answer to an operator without the right to see a group.
 func authorizationError(err error) error {
 	if errors.Is(err, relay.ErrDenied) {
 		return &refusal{http.StatusForbidden, "denied", "access to this group is denied"}
@@ -152,7 +152,7 @@ func (h *Handler) tailOptions(ctx context.Context, id relay.Identity, group stri
 	return hub.TailOptions{Class: c.Class, Generation: &c.Generation}, nil
 }
 
-// authorizeGroup refuses an operator who may not see a group.
+// authorizeGroup refuses an operator without the right to see a group.
 func (h *Handler) authorizeGroup(ctx context.Context, id relay.Identity, group string) error {
 	if err := checkGroup(group); err != nil {
 		return &refusal{http.StatusBadRequest, "bad_group", err.Error()}

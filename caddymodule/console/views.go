@@ -54,19 +54,19 @@ func (h *Handler) serveReplayPlan(w http.ResponseWriter, r *http.Request, id rel
 	return namedView("group", admin.ServeReplayPlan)(h, w, r, id)
 }
 
-// session tells the page what its user may do.
+// session tells the page the rights of its user.
 type session struct {
 	// User is the name of the operator, and Node that of the host.
 	User string `json:"user"`
 	Node string `json:"node"`
-	// Actions, Uploads and Registries tell what the operator may do. Token is needed for each action.
+	// Actions, Uploads and Registries are the rights of the operator. Token is needed for each action.
 	Actions    bool     `json:"actions"`
 	Uploads    bool     `json:"uploads"`
 	Registries []string `json:"registries,omitempty"`
 	Token      string   `json:"token,omitempty"`
 }
 
-// serveSession tells the page what its user may do.
+// serveSession tells the page the rights of its user.
 func (h *Handler) serveSession(w http.ResponseWriter, r *http.Request, id relay.Identity) error {
 	s := session{User: authorOf(id), Actions: h.mayAct(id) && h.checkHost(r) == nil}
 	s.Node, _ = os.Hostname()

@@ -20,7 +20,7 @@ const (
 	presenceListTimeout = 2 * time.Second
 )
 
-// PresenceConfig is what the presence of all routes of a configuration shares.
+// PresenceConfig has the settings that the presence of all routes of a configuration shares.
 type PresenceConfig struct {
 	// Webhooks have different IDs.
 	Webhooks []*webhook.Hook

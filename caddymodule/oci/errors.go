@@ -22,7 +22,7 @@ type Error struct {
 	// Op is the failed operation, "pull" or "push".
 	Op  string
 	Ref Reference
-	// Remedy is what to do, in the imperative.
+	// Remedy is the fix, in the imperative.
 	Remedy string
 	err    error
 }

@@ -102,7 +102,7 @@ type PluginConvergence struct {
 	Converged bool   `json:"converged"`
 	// Nodes is the number of live nodes that have the plugin.
 	Nodes int `json:"nodes"`
-	// Why tells what differs.
+	// Why lists the differences.
 	Why []string `json:"why,omitempty"`
 }
 

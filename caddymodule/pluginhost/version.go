@@ -35,7 +35,7 @@ type version struct {
 	next nodeState
 }
 
-// spec returns what the pipeline runs.
+// spec returns the specification for the pipeline.
 func (v *version) spec(samples []plugins.Sample) plugins.Spec {
 	s := v.plugin.spec
 	s.Wasm, s.Samples, s.Trust = v.wasm, samples, v.configured.trust

@@ -10,7 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/protocol/publish"
 )
 
-// State is what outlives configurations: the counters of keys, and idempotency keys in memory. All methods are safe for
+// State outlives configurations: the counters of keys, and idempotency keys in memory. All methods are safe for
 // concurrent use.
 type State struct {
 	claims       publish.LocalClaims

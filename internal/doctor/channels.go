@@ -187,7 +187,7 @@ func (l *channelListener) note(ev *relay.Event, route *channels.Route) {
 	}
 }
 
-// findings reports what was heard.
+// findings reports the messages of the listening time.
 func (l *channelListener) findings(everyone bool, span time.Duration) (list []Finding) {
 	const check = "channels"
 	l.mu.Lock()
@@ -221,7 +221,7 @@ func (l *channelListener) findings(everyone bool, span time.Duration) (list []Fi
 	return list
 }
 
-// judge reports what a route makes of the events of a type.
+// judge reports the result of a route for the events of a type.
 func (l *channelListener) judge(key heardKey, k *heard) Finding {
 	check, events := "type "+key.kind, plural(k.events, "event")+" in "+someOf(k.groups)
 	switch {

@@ -277,5 +277,5 @@ func judgePath(url string, m *PathMeasure) (list []Finding) {
 	return append([]Finding{ok(check, "%s", text)}, list...)
 }
 
-// kernelInfo is what the kernel knows of a TCP connection; zeros where it does not tell.
+// kernelInfo has the kernel's figures of a TCP connection; zeros where it does not tell.
 type kernelInfo struct{ segments, retransmitted, mtu, mss int }

@@ -18,7 +18,7 @@ func Queued(conn *net.TCPConn) (queue SendQueue, ok bool) {
 	return queue, ok
 }
 
-// Abort ends a connection at once, without sending what is queued, and returns the queue from then. It returns false if
+// Abort ends a connection at once, without sending queued bytes, and returns the queue from then. It returns false if
 // the queue has changed meanwhile; the connection has ended in any case.
 //
 // An acknowledgment lets the kernel send more of the queue. So a filter drops all packets that arrive from then on, the

@@ -34,7 +34,7 @@ type Signature struct {
 }
 
 const (
-	// purpose is what cosign writes into every payload. No other use of a key signs it.
+	// purpose is the text that cosign writes into every payload. No other use of a key signs it.
 	purpose = "cosign container image signature"
 	// AnnotationPlugin names, within a payload, the plugins that the signature is for, with commas in between. A
 	// signature without it is for every plugin.

@@ -1,4 +1,4 @@
-// Package presence knows who is in a group: the users with at least one connection, on any node of a channel layer.
+// Package presence knows the users in a group: the users with at least one connection, on any node of a channel layer.
 //
 // A user with several connections, on several nodes, counts once. The first connection is announced as a join. After the
 // last connection the user stays for a grace period, so that a reconnect is not noticed, and then leaves. Each node

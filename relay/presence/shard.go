@@ -190,7 +190,7 @@ func (s *shard) change(ctx context.Context, of string, changes []Change) (c Chan
 	return c, nil
 }
 
-// tend renews the lease and does what is due.
+// tend renews the lease and does the work that is due.
 func (s *shard) tend(ctx context.Context) error {
 	s.forgetGone()
 	t, err := s.tracker.store.Tend(ctx, s.index, s.registration, batchSize)

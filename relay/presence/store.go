@@ -30,7 +30,7 @@ type Key struct {
 	User string
 }
 
-// Kind is what an announcement says.
+// Kind is the meaning of an announcement.
 type Kind byte
 
 // The kinds of announcements.
@@ -62,7 +62,7 @@ func (k Kind) opposite() Kind {
 	return Join
 }
 
-// Announcement is what the members of a group are told.
+// Announcement is a message to the members of a group.
 type Announcement struct {
 	Kind Kind
 	// Key is the user concerned. For Count, Key.User is empty.
@@ -135,7 +135,7 @@ type Changed struct {
 	Queued, Dropped int
 }
 
-// Tended is what is to be done in a shard.
+// Tended is the work that is due in a shard.
 type Tended struct {
 	// Known is as in [Changed].
 	Known bool
@@ -180,7 +180,7 @@ type Call struct {
 	ID string
 	// Type is "occupied", "vacated", "joined" or "left".
 	Type string
-	// Key is the member who has come or gone.
+	// Key is the member that has joined or left.
 	Key
 	Info string
 	// Count is the number of members.

@@ -14,7 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/redisnet"
 )
 
-// epoch is what a host's positions are derived from.
+// epoch is the source of a host's positions.
 type epoch struct {
 	value string // of the key in Redis
 	marks *hasher
@@ -183,7 +183,7 @@ func (h *host) establish(ctx context.Context, replace bool) error {
 	return refusal("other nodes change the key of the history again and again")
 }
 
-// repair writes what is missing on a host, in one transaction. known is the epoch that the node knew before.
+// repair writes missing keys on a host, in one transaction. known is the epoch that the node knew before.
 func (h *host) repair(ctx context.Context, a *head, known *epoch) error {
 	run, err := a.serverRun()
 	if err != nil {

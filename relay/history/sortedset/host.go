@@ -47,7 +47,7 @@ func (h *host) forgetEpoch() {
 	h.epoch.Store(nil)
 }
 
-// group is what this node knows about the history of a group. The host's lock guards its fields.
+// group is this node's knowledge of the history of a group. The host's lock guards its fields.
 type group struct {
 	limits relay.HistoryLimits
 	member bool      // this node receives the group's events

@@ -7,7 +7,7 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// view is what is known about a group's history.
+// view is this node's knowledge of a group's history.
 type view struct {
 	events []entry        // by position
 	floor  relay.Position // the newest anchor; zero: no event was removed

@@ -30,7 +30,7 @@ func (s *Store) Run(ctx context.Context, host int) {
 	}
 }
 
-// Tick does what Run does each second, on all hosts.
+// Tick does the work of a second of Run, on all hosts.
 func (s *Store) Tick(ctx context.Context) (err error) {
 	for _, h := range s.hosts {
 		failed := h.tick(ctx)
@@ -48,7 +48,7 @@ func (s *Store) Close(ctx context.Context) (err error) {
 	return err
 }
 
-// write writes what is pending.
+// write writes pending entries.
 func (h *host) write(ctx context.Context) error {
 	if err := h.flush(ctx); err != nil {
 		return err

@@ -2,7 +2,7 @@ package stream
 
 import "errors"
 
-// Content is what an event says.
+// Content is the content of an event.
 type Content struct {
 	// Type and Sender are those of [relay.Event].
 	Type, Sender string

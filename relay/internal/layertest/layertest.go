@@ -1,4 +1,4 @@
-// Package layertest holds what the tests of several channel layers share.
+// Package layertest holds the common parts of tests of several channel layers.
 package layertest
 
 import (

@@ -169,8 +169,8 @@ func (h *Health) Report(hosts *Ring, more func() string) relay.Health {
 }
 
 // Watch logs every change of a layer's health, and failures that were over before it could be seen, until ctx ends.
-// effect says what an unhealthy layer means for events. lastLoss returns why a connection broke last; nil: reconnects
-// are not logged.
+// effect describes the consequence of an unhealthy layer for events. lastLoss returns the cause of the last broken
+// connection; nil: reconnects are not logged.
 func Watch(ctx context.Context, log *slog.Logger, effect string, lastLoss func() error, health func() relay.Health) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()

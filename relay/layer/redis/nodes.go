@@ -17,7 +17,7 @@ import (
 // beatKept is how long a beat with a state stays in Redis, so that other nodes know for how long a node has been dead.
 const beatKept = 10 * time.Minute
 
-// nodeState is what a node's last beat says.
+// nodeState is the content of a node's last beat.
 type nodeState struct {
 	beats    bool          // there is a beat; false: dead for an unknown time
 	age      time.Duration // of the beat, by Redis's clock

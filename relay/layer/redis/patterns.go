@@ -14,7 +14,7 @@ import (
 type patterns struct {
 	list []string
 	sums []string // fingerprints of list
-	// value is what beats say: the fingerprints, separated by commas.
+	// value is the content of beats: the fingerprints, separated by commas.
 	value string
 }
 

@@ -60,7 +60,7 @@ func (m *mailboxOf) lossSince(s *inForce, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// unread is what was found in another node's mailbox.
+// unread is the content of another node's mailbox.
 type unread struct {
 	events []relay.Event
 	// odd is the number of events whose group is unknown, and of messages that cannot be decoded.
