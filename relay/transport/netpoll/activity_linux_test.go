@@ -35,7 +35,7 @@ func (r *recorder) ReadReady(scratch []byte) {
 
 func (r *recorder) FlushSoon() { go func() { _ = r.Flush() }() }
 
-func (*recorder) Progress() {}
+func (*recorder) Progress(int) {}
 
 func newRecorder() *recorder {
 	return &recorder{received: make(chan string, 64), ended: make(chan error, 1)}

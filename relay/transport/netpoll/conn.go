@@ -25,8 +25,8 @@ type Owner interface {
 	// FlushSoon asks for a call of [Conn.Flush] on another goroutine: a read made TLS write more than the socket
 	// accepted. FlushSoon must not block.
 	FlushSoon()
-	// Progress is called after the socket accepted a piece of a blocking write.
-	Progress()
+	// Progress is called after the socket accepted n bytes of a blocking write; with TLS, encrypted ones.
+	Progress(n int)
 }
 
 // Conn is the byte side of a connection: writes that never block, and reads that need no goroutine while nothing
@@ -131,7 +131,7 @@ func (c *Conn) writeOut(conn net.Conn, b []byte) error {
 		if err != nil {
 			return err
 		}
-		c.owner.Progress()
+		c.owner.Progress(n)
 		b = b[n:]
 	}
 	return nil

@@ -85,4 +85,4 @@ func (b blocker) ReadReady([]byte) {
 
 func (blocker) FlushSoon() {}
 
-func (blocker) Progress() {}
+func (blocker) Progress(int) {}

@@ -62,7 +62,7 @@ type tlsTest struct {
 // A tlsTest is an owner without duties, because the steps of the test flush and read.
 func (*tlsTest) ReadReady([]byte) {}
 func (*tlsTest) FlushSoon()       {}
-func (*tlsTest) Progress()        {}
+func (*tlsTest) Progress(int)     {}
 
 func (t *tlsTest) run(version uint16, cert tls.Certificate, roots *x509.CertPool) error {
 	near, far, err := socketPair()

@@ -107,7 +107,7 @@ func (q *queue) append(p piece, growing bool) {
 	q.pieces, q.growing = append(q.pieces, p), growing
 }
 
-// removeFirst removes the first piece, of which n bytes have been written since the queue was last asked.
+// removeFirst removes the first piece, whose n bytes have been written.
 func (q *queue) removeFirst(n int) {
 	if q.len() == 0 {
 		return
@@ -116,7 +116,6 @@ func (q *queue) removeFirst(n int) {
 	q.pieces[q.head] = piece{}
 	q.head++
 	q.bytes -= n
-	q.taken += n
 	if q.len() > 0 && q.pieces[q.head].kind != events { // it is written in any case
 		q.kept -= len(q.pieces[q.head].bytes)
 	}

@@ -115,8 +115,15 @@ func (c *Conn) FlushSoon() {
 }
 
 // Progress implements [netpoll.Owner]. Bytes that the client takes are a sign of life, because a client with queued
-// bytes is not pinged.
-func (c *Conn) Progress() { c.Touch() }
+// bytes is not pinged. They count as they leave: a client that reads a long piece slowly is not hopeless.
+func (c *Conn) Progress(n int) {
+	c.Touch()
+	c.io.Lock()
+	defer c.io.Unlock()
+	if c.queue != nil {
+		c.queue.taken += n
+	}
+}
 
 // FlushQueue implements [netpoll.Flusher]. It writes the queue until it is empty. While it runs, nothing else writes.
 func (c *Conn) FlushQueue() {

@@ -2,6 +2,7 @@ package ws_test
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
@@ -144,5 +145,29 @@ func TestHopelessClientIsClosed(t *testing.T) {
 				t.Errorf("slow %v", slow)
 			}
 		})
+	}
+}
+
+// A client reads a frame that is longer than its queue. The bytes of the frame count as they leave: the client stays.
+func TestSlowReaderOfALongFrameStays(t *testing.T) {
+	client, conn := newServer(t, false).dial(t)
+	const limit, period = 256 << 10, 20 * time.Millisecond
+	conn.Send(relay.AppendFrame(nil, make([]byte, 64<<20)), limit)
+	fill := func() {
+		for conn.Send(relay.AppendFrame(nil, make([]byte, 16<<10)), limit) {
+		}
+	}
+	fill()
+	if _, ok := conn.DropEvents(limit, period); !ok {
+		t.Fatal("closed at the first full queue")
+	}
+	began := time.Now()
+	if _, err := io.CopyN(io.Discard, client.r, 32<<20); err != nil { // more than the buffers of the system take
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(began.Add(period)))
+	fill()
+	if _, ok := conn.DropEvents(limit, period); !ok {
+		t.Error("closed while it reads")
 	}
 }
