@@ -93,6 +93,8 @@ type Loss struct {
 	Events int
 	// Position is the position of the only event that was lost, zero if unknown.
 	Position Position
+	// Pending is set if the events may still arrive, in order: clients are told, and the history is not marked.
+	Pending bool
 }
 
 // String describes the loss in a single line.

@@ -34,7 +34,7 @@ func (q *queue) expire(now time.Time) (expired expiredEvents) {
 		return expired
 	}
 	for q.count > 0 && now.Sub(q.events[q.first].since) > a.limit+redialTime {
-		expired.count += q.drop()
+		expired.count += q.drop(faultExpired)
 	}
 	expired.first = q.addDropped(expired.count)
 	if expired.count > 0 && q.flow != flowHeld {
@@ -60,9 +60,9 @@ func (q *queue) sweep() {
 }
 
 // suspend gives a new link time to send what was queued during a break that was not too long. A link that breaks again
-// and again does not extend the age without end.
-func (a *ageLimit) suspend() {
-	if now := time.Now(); a.limit > 0 && now.After(a.suspended.Add(a.limit)) {
+// and again does not extend the age without end, unless dropped events are fetched in any case.
+func (a *ageLimit) suspend(again bool) {
+	if now := time.Now(); a.limit > 0 && (again || now.After(a.suspended.Add(a.limit))) {
 		a.suspended = now.Add(a.limit / 2)
 	}
 }
@@ -85,6 +85,7 @@ func (b *Backplane) sweepQueues() {
 		}
 		for _, s := range b.allStreams() {
 			s.queue.sweep()
+			s.countLosses()
 		}
 		for _, s := range b.allBacklogs() {
 			s.queue.sweep()

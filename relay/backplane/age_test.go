@@ -63,7 +63,8 @@ func TestExpiryAndLinks(t *testing.T) {
 		q.base = 1
 		attach := func(last uint64) (lost uint64, link *queue) {
 			link = newQueue(1000)
-			return q.attach(link, last, 0, func(_, _ uint64) {}), link
+			lost, _ = q.attach(link, last, 0, func(_, _ uint64, _ []*refill) {})
+			return lost, link
 		}
 		_, link := attach(0)
 		for n := range 10 {
@@ -105,7 +106,7 @@ func TestLossesAreReportedUnderLoad(t *testing.T) {
 		q := newQueue(10 * one.cost())
 		q.base = 1
 		link := newQueue(1000)
-		q.attach(link, 0, 0, func(_, _ uint64) {})
+		q.attach(link, 0, 0, func(_, _ uint64, _ []*refill) {})
 		reports, series, dropped, told := 0, 0, 0, uint64(0)
 		for n := range 1000 {
 			d, first := q.push(textEvent("g", 1000+n%9000))

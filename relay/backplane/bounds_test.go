@@ -91,10 +91,13 @@ func TestAnswersAreBounded(t *testing.T) {
 func TestLaterRefillsEndEarlierOnes(t *testing.T) {
 	l := newTestLink(t)
 	l.ctx = t.Context()
-	first := l.beginRefills()
-	second := l.beginRefills()
+	first := l.refillContext(true)
+	second := l.refillContext(true)
 	if first.Err() == nil || second.Err() != nil {
 		t.Errorf("the first refills: %v, the second: %v", first.Err(), second.Err())
+	}
+	if l.refillContext(false) != second || second.Err() != nil {
+		t.Error("another message of an interest ends the refills of the first one")
 	}
 	l.endRefills()
 }

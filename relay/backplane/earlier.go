@@ -22,15 +22,29 @@ type earlier struct {
 	young    []string      // groups of which the replay may reach behind the first event
 	read     chan struct{} // closed once had is complete; nil without a history that outlives runs
 	had      map[identity]bool
-	replayed []identity // events that the source has sent from before this run
+	replayed []identity      // events that the source has sent from before this run
+	excess   map[string]bool // groups with further ones
 }
 
 // add records an event that the source has sent from before this run.
-func (e *earlier) add(id identity) { e.replayed = append(e.replayed, id) }
+func (e *earlier) add(id identity) {
+	if len(e.replayed) < maxRecent {
+		e.replayed = append(e.replayed, id)
+		return
+	}
+	if e.excess == nil {
+		e.excess = map[string]bool{}
+	}
+	e.excess[id.group] = true
+}
 
-// unknown returns the groups with a replayed event that this node's history lacks.
+// unknown returns the groups with a replayed event that this node's history lacks, or may lack.
 func (e *earlier) unknown() (groups []string) {
 	missed := map[string]bool{}
+	for group := range e.excess {
+		missed[group] = true
+		groups = append(groups, group)
+	}
 	for _, id := range e.replayed {
 		if !e.had[id] && !missed[id.group] {
 			missed[id.group] = true

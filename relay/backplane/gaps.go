@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -26,6 +27,7 @@ type gap struct {
 	timer     *time.Timer
 	uncovered map[string]struct{} // groups that the source was not asked for, or has not confirmed
 	lossy     bool                // the source did not continue its stream
+	told      bool                // clients know of the gap
 }
 
 // openGap records that a source of events is gone, and the groups that it had not confirmed. interest.mu is held.
@@ -40,13 +42,7 @@ func (b *Backplane) openGap(source, node string, uncovered []string) {
 			b.dropOldestGap()
 		}
 		g = &gap{began: time.Now(), uncovered: map[string]struct{}{}}
-		g.timer = time.AfterFunc(b.gapWait(), func() {
-			i.mu.Lock()
-			defer i.mu.Unlock()
-			if i.gaps[source] == g && b.ctx.Err() == nil {
-				b.reportGap(i.list())
-			}
-		})
+		g.timer = time.AfterFunc(b.gapWait(), func() { b.reportOpenGap(source, g) })
 		i.gaps[source] = g
 	}
 	g.node = node
@@ -55,8 +51,26 @@ func (b *Backplane) openGap(source, node string, uncovered []string) {
 	}
 }
 
-// gapWait returns the time that this node waits for another link to a layer before it reports the gap to clients: as
-// long as the peer keeps the events.
+// reportOpenGap tells clients of a gap that lasts. The peer may still send what its history has, so that the history of
+// this node is marked only when the gap is no longer one that keeps clients from resuming.
+func (b *Backplane) reportOpenGap(source string, g *gap) {
+	i := &b.interest
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.gaps[source] != g || b.ctx.Err() != nil {
+		return
+	}
+	if groups := i.list(); len(groups) > 0 {
+		b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: groups, Pending: !g.told})
+	}
+	if !g.told {
+		g.told = true
+		g.timer.Reset(max(time.Until(g.began.Add(gapForgotten)), 0))
+	}
+}
+
+// gapWait returns the time that this node waits for another link to a layer before it tells clients of the gap: as long as
+// the peer keeps the events in its queue.
 func (b *Backplane) gapWait() time.Duration { return b.settings.Load().QueueAge + redialTime }
 
 // dropOldestGap ends the oldest gap with a loss. interest.mu is held.
@@ -128,6 +142,7 @@ func (l *link) closeGaps() {
 	if !l.phase().isSource() || p.confirmedSeq.Load() < p.gapSeq {
 		return
 	}
+	var missed []string
 	if l.resumes {
 		if !p.announced || l.in.delivered.Load() < p.until || !l.takeRefilled() {
 			return
@@ -137,7 +152,8 @@ func (l *link) closeGaps() {
 				return
 			}
 			l.catchingUp.Store(false)
-			for _, group := range r.missed() {
+			missed = r.missed()
+			for _, group := range missed {
 				delete(p.filled, group)
 			}
 			r.settle(time.Now().Add(recentAge))
@@ -150,11 +166,10 @@ func (l *link) closeGaps() {
 		case !l.resumes || g.lossy:
 			l.b.closeGap(source, i.wanted(p.unfilled()))
 		default:
-			var lost []string
-			for group := range g.uncovered {
-				lost = append(lost, group)
+			for _, group := range missed {
+				g.uncovered[group] = struct{}{}
 			}
-			l.b.closeGap(source, i.wanted(lost))
+			l.b.closeGap(source, i.wanted(slices.Collect(maps.Keys(g.uncovered))))
 		}
 	}
 }
@@ -180,14 +195,33 @@ func (l *link) expectDoubles(groups []string) (after map[string]string) {
 		return nil
 	}
 	after = map[string]string{}
-	for group, at := range r.expectDoubles(groups) {
-		if _, ok := g.uncovered[group]; !ok {
-			after[group] = at.String()
-			p.refilling[group] = struct{}{}
+	var holes []string // of which events come that do not follow the last ones
+	positions := r.expectDoubles(groups)
+	for _, group := range groups {
+		at, ok := positions[group]
+		if _, uncovered := g.uncovered[group]; !ok || uncovered {
+			holes = append(holes, group)
+			continue
 		}
+		after[group] = at.String()
+		p.refilling[group] = struct{}{}
+	}
+	if len(holes) > 0 {
+		r.noteHoles(holes)
 	}
 	l.readEarlier(r)
 	return after
+}
+
+// expectFetched prepares for the refills of groups whose events the peer had dropped. interest.mu is held.
+func (l *link) expectFetched(r *recent, groups []string) {
+	if len(groups) == 0 || len(groups) > groupsPerMessage {
+		return
+	}
+	for _, group := range groups {
+		l.peer.refilling[group] = struct{}{}
+	}
+	r.findDoubles()
 }
 
 // closeGap ends a gap, and reports the groups that may have missed events. interest.mu is held.

@@ -150,6 +150,9 @@ func (l *link) receiveNumbered(b []byte) {
 	}
 	if tooLarge := l.tooLarge.Swap(false); batch.first > before+1 && !tooLarge {
 		l.jumped.Store(true)
+		if r := l.recent.Load(); r != nil {
+			r.noteHoles(nil)
+		}
 	}
 	if batch.unread > 0 {
 		l.b.hub.Lost(relay.Loss{Cause: relay.LossPeer, All: true, Events: batch.unread})
@@ -204,16 +207,23 @@ func (l *link) beginStream(m message) {
 	if !ok {
 		return
 	}
+	r := l.recent.Load()
 	if jumped {
 		l.jumped.Store(true)
+		if r != nil {
+			r.noteHoles(nil)
+		}
 	}
 	i := &l.b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p := &l.peer
-	p.announced, p.until = true, m.Until
+	p.announced, p.until, p.continued = true, m.Until, continued
 	if continued {
 		clear(p.refilling)
+		if r != nil && l.refetches {
+			l.expectFetched(r, m.Groups)
+		}
 	}
 	for source, g := range i.gaps {
 		if source == p.layer || g.node == l.node {

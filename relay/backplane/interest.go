@@ -37,6 +37,8 @@ type peerState struct {
 	// from the time of the break.
 	announced bool
 	until     uint64
+	// continued is set if it continues the stream that this node knows.
+	continued bool
 	// refilling are the groups whose earlier events the peer was asked for, without an answer; filled are those that it
 	// has sent completely. answers are its answers about groups, in order.
 	refilling map[string]struct{}

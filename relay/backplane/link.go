@@ -66,13 +66,15 @@ type link struct {
 	resumes    bool
 	types      bool                   // the peer has the feature types
 	timed      bool                   // both relays have the features resume and timed
+	refetches  bool                   // both relays have the features resume and refetch
 	in         *incoming              // this node's place in the peer's stream
 	stream     atomic.Pointer[stream] // of events for the peer, once the peer has asked for it over this link
 	resumed    atomic.Bool            // the peer knew the stream
 	recent     atomic.Pointer[recent] // events of the peer's layer, once the peer is its source
 	replaced   *stream                // dropped in favor of stream; owned by the reading goroutine
 	keep       []string               // groups of an unfinished interest; owned by the reading goroutine
-	endRefills context.CancelFunc     // of the last refills; owned by the reading goroutine
+	refills    context.Context        // of the last refills; owned by the reading goroutine
+	endRefills context.CancelFunc     // ends refills
 	catchingUp atomic.Bool            // the peer's stream has not reached the end of the break before this link
 	jumped     atomic.Bool            // numbers are missing, and the peer has not reported the loss yet
 	tooLarge   atomic.Bool            // a message was skipped since the last batch
@@ -227,12 +229,20 @@ func (l *link) writeLoop() {
 			return
 		case <-l.queue.signal:
 		}
-		control, batch, recovered, groups := l.queue.next(events[:0], batchBytes)
-		events, l.unwritten = batch, batch
 		s, number, loss := l.stream.Load(), uint64(0), lossReport{}
+		batch := events[:0]
 		if s != nil { // the stream's queue keeps the events
 			number, events, loss = s.queue.nextNumbered(l.queue, batch, batchBytes, time.Now())
+			s.countLosses()
+			batch = nil
+		}
+		// Messages leave before the events: those that precede an event of the stream were queued before it.
+		control, batch, recovered, groups := l.queue.next(batch, batchBytes)
+		l.unwritten = batch
+		if s != nil {
 			recovered = loss.recovered
+		} else {
+			events = batch
 		}
 		if b := l.backlog.Load(); b != nil {
 			events, recovered = b.next(l, batch)

@@ -145,6 +145,9 @@ func (l *link) handleLoss(m message) {
 		return
 	}
 	l.jumped.Store(false)
+	if r := l.recent.Load(); r != nil {
+		r.noteHoles(m.Groups)
+	}
 	l.b.stats.noteLoss(l.String(), "reported", int(min(m.Count, 1<<31)))
 	l.b.log.Warn("peer reports lost events", "peer", l.String(),
 		"count", m.Count)

@@ -190,6 +190,11 @@ func (n *modelNode) collect() {
 	}
 }
 
+// lost returns the number of events that the node's peer does not get.
+func (n *modelNode) lost() int {
+	return int(n.dropped["queue_full"] + n.dropped["expired"] + n.dropped["link_lost"])
+}
+
 // emit emits events of a node's layer.
 func (n *modelNode) emit(count, size int) {
 	b := n.layer.Broker()

@@ -2,6 +2,8 @@ package backplane_test
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +11,14 @@ import (
 
 	"github.com/edgerelay/edgerelay/relay"
 )
+
+// seeds returns the number of runs of a model: that of the environment, or the given one.
+func seeds(count uint64) uint64 {
+	if n, err := strconv.ParseUint(os.Getenv("EDGERELAY_TEST_SEEDS"), 10, 32); err == nil {
+		return n
+	}
+	return count
+}
 
 // runs executes a model for many seeds.
 func runs(t *testing.T, count uint64, limit int, do func(m *model)) {
@@ -27,7 +37,7 @@ func runs(t *testing.T, count uint64, limit int, do func(m *model)) {
 // Links break and stall at random, for up to the age of the queue and within its bytes: nothing is lost, doubled or
 // out of order, and no loss is told.
 func TestModelOfOutages(t *testing.T) {
-	runs(t, 20, 0, func(m *model) {
+	runs(t, seeds(20), 0, func(m *model) {
 		for range 60 {
 			if m.step(modelAge, 200) {
 				m.settle(10 * time.Second) // the next outage begins with empty queues
@@ -45,11 +55,46 @@ func TestModelOfOutages(t *testing.T) {
 	})
 }
 
-// Outages are longer than the age of the queue, and the queue overflows: every loss is counted and told exactly, once.
+// Outages are longer than the age of the queue, by minutes. The histories have what the queues have dropped: nothing is
+// lost, doubled or out of order, nothing counts as lost, and no history is marked as incomplete.
+func TestModelOfLongOutages(t *testing.T) {
+	fetched := 0
+	runs(t, seeds(20), 0, func(m *model) {
+		for _, n := range m.nodes {
+			n.history.forgetMarks()
+		}
+		for range 40 {
+			if m.step(8*time.Minute, 200) {
+				m.settle(10 * time.Second) // the next outage begins with a link
+			}
+		}
+		m.finish()
+		for _, n := range m.nodes {
+			if missing, groups := n.once(); missing != 0 {
+				m.t.Errorf("%s: %d events of %q did not come", n.name, missing, groups)
+			}
+			if lost := n.lost(); lost != 0 || n.told.told[relay.LossPeer] != 0 || n.history.marks != 0 {
+				m.t.Errorf("%s: %d events count as lost, %v were told, %d groups are marked: %v",
+					n.name, lost, n.told.told, n.history.marks, n.dropped)
+			}
+		}
+		fetched += strings.Count(strings.Join(m.trace, "\n"), "dropped events fetched from the history")
+	})
+	if t.Logf("%d times events were fetched", fetched); fetched == 0 {
+		t.Error("no events are fetched from a history")
+	}
+}
+
+// Outages are longer than the age of the queue, and the queue overflows; in every other run, histories keep few events.
+// What is neither in a queue nor in a history is lost: every loss is counted and told exactly, once.
 func TestModelOfLosses(t *testing.T) {
-	lost := 0
+	lost, seed := 0, 0
 	reasons := map[string]uint64{}
-	runs(t, 20, 20_000, func(m *model) {
+	runs(t, seeds(20), 20_000, func(m *model) {
+		for _, n := range m.nodes {
+			n.history.keep(seed % 2 * 10)
+		}
+		seed++
 		for range 60 {
 			m.step(4*time.Minute, 600)
 		}
@@ -58,8 +103,8 @@ func TestModelOfLosses(t *testing.T) {
 			from := m.other(n)
 			missing, groups := n.once()
 			told := n.told.told[relay.LossPeer]
-			counted := from.dropped["queue_full"] + from.dropped["expired"] + from.dropped["link_lost"]
-			if told != missing || int(counted) != missing {
+			counted := from.lost()
+			if told != missing || counted != missing {
 				m.t.Errorf("%s: %d events did not come, %d were told, %d counted: %v", n.name, missing, told, counted, from.dropped)
 			}
 			for _, g := range groups {
@@ -82,7 +127,7 @@ func TestModelOfLosses(t *testing.T) {
 // Nodes restart at random, too: no event is doubled or out of order. In every other run, one of the nodes never restarts:
 // its clients are told of each group with missing events.
 func TestModelOfRestarts(t *testing.T) {
-	runs(t, 20, 20_000, func(m *model) {
+	runs(t, seeds(20), 20_000, func(m *model) {
 		restarting := 1 + m.random.IntN(2)
 		for range 40 {
 			if m.random.IntN(6) == 0 {

@@ -24,7 +24,7 @@ func newPacedQueue(limit int) *pacedQueue {
 }
 
 // connect gives the queue to a link.
-func (p *pacedQueue) connect() { p.attach(p.of, 0, 0, func(uint64, uint64) {}) }
+func (p *pacedQueue) connect() { p.attach(p.of, 0, 0, func(uint64, uint64, []*refill) {}) }
 
 // serve takes all events that may be sent, until a time.
 func (p *pacedQueue) serve(until time.Time) {

@@ -68,6 +68,10 @@ type queue struct {
 	released  released
 	reports   reports // of losses, until the peer confirms them
 	pace      pacer
+	losses
+	refills   map[string]*refill // by group: live events of these groups are held
+	heldBytes int                // of these
+	answer    func(m message)    // tells the peer about refills; nil without a link
 }
 
 // flow is the treatment of events; messages about the connection always pass.
@@ -99,7 +103,7 @@ func (q *queue) push(e *event) (dropped int, first bool) {
 		return 0, false
 	}
 	expired := q.expire(e.since)
-	dropped, first = q.append(e)
+	dropped, first = q.admit(e)
 	q.mu.Unlock()
 	q.age.report(expired)
 	return dropped, first
@@ -118,7 +122,7 @@ func (q *queue) append(e *event) (dropped int, first bool) {
 	q.count++
 	q.bytes += e.cost()
 	for q.bytes > q.limit && q.count > 1 {
-		dropped += q.drop()
+		dropped += q.drop(faultQueue)
 	}
 	first = q.addDropped(dropped)
 	if q.flow != flowHeld {
@@ -128,14 +132,19 @@ func (q *queue) append(e *event) (dropped int, first bool) {
 }
 
 // drop removes the oldest event, and returns 1 if the peer does not get it. An event that was sent is lost only if the
-// link breaks. q.mu is held.
-func (q *queue) drop() (lost int) {
-	if q.sent > 0 {
-		number := q.base
-		q.released.add(number, q.pop().group)
+// link breaks, and events of some streams are counted later (refetch.go). q.mu is held.
+func (q *queue) drop(why fault) (lost int) {
+	number, wasSent := q.base, q.sent > 0
+	e := q.pop()
+	switch {
+	case wasSent:
+		q.released.add(number, e)
+		return 0
+	case q.refetches:
+		q.missOrLose(e.group, e.position, why)
 		return 0
 	}
-	q.lost.add(q.pop().group)
+	q.lost.add(e.group)
 	return 1
 }
 
@@ -288,7 +297,7 @@ func (q *queue) load() (events, bytes int, since time.Time) {
 func (q *queue) handTo(to *queue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.age.suspend()
+	q.age.suspend(false)
 	q.signal = to.signal
 	q.wake()
 }

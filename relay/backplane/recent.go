@@ -16,6 +16,8 @@ const (
 	recentSettled = recentAge - 4*time.Second
 	// maxRecent bounds the kept identities of a layer, and maxRecentLayers the layers.
 	maxRecent, maxRecentLayers = 1 << 16, 1000
+	// maxDoubles bounds the events of a layer that are known while a source may send them again.
+	maxDoubles = 2 * maxRecent
 	// maxLastAge is the time for which the last position of a group is kept.
 	maxLastAge = 10 * time.Minute
 )
@@ -72,6 +74,9 @@ type recentGroup struct {
 	first   int64
 	at      relay.Position
 	arrived int64
+	// hole is set if events behind the last one are lost. The next one then counts as the first one: a history must not
+	// bring the lost ones behind it.
+	hole bool
 }
 
 // isYoung reports whether a history that replays from the last event on reaches behind the first one.
@@ -89,6 +94,27 @@ type doubles struct {
 	until  int64            // the end in relay.Ticks; 0 while the source has not sent all earlier events
 	// before has the events of young groups from before the first one that this run received.
 	before earlier
+	// unsure has the groups of refilled events that may have arrived: seen is full.
+	unsure map[string]struct{}
+}
+
+// add records an event that arrived. A source that never ends its refills does not make seen grow without bound.
+func (d *doubles) add(id identity) {
+	if len(d.seen) < maxDoubles {
+		d.seen[id] = struct{}{}
+	}
+}
+
+// isUnsure reports whether a refilled event may have arrived without a trace. Its group is reported as incomplete.
+func (d *doubles) isUnsure(id identity) bool {
+	if len(d.seen) < maxDoubles {
+		return false
+	}
+	if d.unsure == nil {
+		d.unsure = map[string]struct{}{}
+	}
+	d.unsure[id.group] = struct{}{}
+	return true
 }
 
 // recentOf returns the recent events of a layer. interest.mu is held.
@@ -157,9 +183,12 @@ func (r *recent) isFresh(ev *relay.Event, refill bool, now int64) bool {
 		if _, ok := r.doubles.seen[id]; ok {
 			return false
 		}
-		r.doubles.seen[id] = struct{}{}
+		if refill && r.doubles.isUnsure(id) {
+			return false
+		}
+		r.doubles.add(id)
 	}
-	r.add(id, now)
+	r.add(id, now, !refill)
 	return true
 }
 
@@ -182,8 +211,8 @@ func (r *recent) isBefore(ev *relay.Event) bool {
 	return true
 }
 
-// add records an event. r.mu is held.
-func (r *recent) add(id identity, now int64) {
+// add records an event, which may be a live one. r.mu is held.
+func (r *recent) add(id identity, now int64, live bool) {
 	r.newest = now
 	r.latest = max(r.latest, id.at.Micros)
 	for r.first < len(r.entries) && r.entries[r.first].isOld(now, r.latest) {
@@ -201,6 +230,9 @@ func (r *recent) add(id identity, now int64) {
 		r.sweep(now)
 		g = &recentGroup{name: id.group, first: id.at.Micros}
 		r.groups[id.group] = g
+	}
+	if g.hole && live {
+		g.first, g.hole = id.at.Micros, false
 	}
 	g.at, g.arrived = id.at, now
 	r.entries = append(r.entries, recentEvent{g, id.at.Micros, id.at.Mark, now})
@@ -228,12 +260,12 @@ func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position
 	if r.doubles != nil {
 		for id := range r.doubles.seen { // an event of one group may have become old before later ones of its group came
 			if g := r.groups[id.group]; g != nil && g.replays(id.at.Micros) {
-				d.seen[id] = struct{}{}
+				d.add(id)
 			}
 		}
 	}
 	for _, e := range r.entries[r.first:] {
-		d.seen[identity{e.group.name, relay.Position{Micros: e.micros, Mark: e.mark}}] = struct{}{}
+		d.add(identity{e.group.name, relay.Position{Micros: e.micros, Mark: e.mark}})
 	}
 	r.doubles = d
 	if r.crowded != 0 && r.crowded >= r.newest-int64(recentAge) {
@@ -256,6 +288,35 @@ func (r *recent) expectDoubles(groups []string) (after map[string]relay.Position
 	return after
 }
 
+// noteHoles records that events of groups are lost; none means all groups.
+func (r *recent) noteHoles(groups []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(groups) == 0 {
+		for _, g := range r.groups {
+			g.hole = true
+		}
+	}
+	for _, group := range groups {
+		if g := r.groups[group]; g != nil {
+			g.hole = true
+		}
+	}
+}
+
+// findDoubles begins to drop events that have arrived, unless that has begun.
+func (r *recent) findDoubles() {
+	r.mu.Lock()
+	d := r.doubles
+	if d != nil {
+		d.until = 0
+	}
+	r.mu.Unlock()
+	if d == nil {
+		r.expectDoubles(nil)
+	}
+}
+
 // forget removes the last positions of groups: events from the time until the next subscription are not wanted.
 func (r *recent) forget(groups []string) {
 	r.mu.Lock()
@@ -265,15 +326,19 @@ func (r *recent) forget(groups []string) {
 	}
 }
 
-// missed returns the groups of which the source's history has events from before this run that this node's history
-// lacks: nobody can tell whether clients should have got them.
+// missed returns the groups of which the source's history has events that this node did not deliver, although clients may
+// lack them: those from before this run that this node's history lacks, and those that may have arrived.
 func (r *recent) missed() (groups []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.doubles == nil {
 		return nil
 	}
-	return r.doubles.before.unknown()
+	groups = r.doubles.before.unknown()
+	for group := range r.doubles.unsure {
+		groups = append(groups, group)
+	}
+	return groups
 }
 
 // settle ends the search for doubles: at once, or after a time in which late ones may come.

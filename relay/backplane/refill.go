@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -12,7 +13,7 @@ const (
 	refillWait = 10 * time.Second
 	// refillGroups bounds the groups of one read, and refillReads the concurrent reads for all peers.
 	refillGroups, refillReads = 100, 4
-	// maxAnswers bounds the answers of a peer whose events have not arrived.
+	// maxAnswers bounds the answers of a peer whose events have not arrived. A refill that is given up has one of its own.
 	maxAnswers = maxPeerGroups / refillGroups
 )
 
@@ -21,13 +22,18 @@ type refill struct {
 	group string
 	after relay.Position // the last one that the relay has
 	held  []*event
-	bytes int
+	bytes int // of live events in held
+	// hole has the dropped events that are fetched for a stream that continues; else nil. Then after is the first of them,
+	// and awaited is the number of events that the history must have from there on.
+	hole    *missed
+	awaited int
 }
 
 // beginRefills holds the live events of groups until finishRefills. after has the last positions that the relay has.
 func (s *stream) beginRefills(after map[string]string) (list []*refill) {
-	s.holdMu.Lock()
-	defer s.holdMu.Unlock()
+	q := s.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for group, token := range after {
 		if len(list) == maxPeerGroups {
 			break
@@ -37,55 +43,13 @@ func (s *stream) beginRefills(after map[string]string) (list []*refill) {
 			at = relay.Position{} // answered as missing
 		}
 		r := &refill{group: group, after: at.Entry()}
-		if before := s.refills[group]; before != nil {
+		if before := q.refills[group]; before != nil {
 			r.held, r.bytes = before.held, before.bytes
 		}
-		if s.refills == nil {
-			s.refills = map[string]*refill{}
-		}
-		s.refills[group] = r
+		q.setRefill(r)
 		list = append(list, r)
 	}
-	s.refilling.Store(len(s.refills) > 0)
 	return list
-}
-
-// hold keeps a live event behind earlier events of its group, and reports whether it did.
-func (s *stream) hold(e *event) bool {
-	s.holdMu.Lock()
-	defer s.holdMu.Unlock()
-	r := s.refills[e.group]
-	if r == nil {
-		return false
-	}
-	if r.bytes += e.cost(); r.bytes > s.queue.limit/8 { // go on without the earlier events
-		s.endRefill(r, nil)
-		return false
-	}
-	r.held = append(r.held, e)
-	return true
-}
-
-// endRefill queues the events of a page and then the live events that were held. It reports whether the refill was
-// current. s.holdMu is held.
-func (s *stream) endRefill(r *refill, page []*event) bool {
-	if s.refills[r.group] != r {
-		return false
-	}
-	delete(s.refills, r.group)
-	read := make(map[relay.Position]bool, len(page))
-	for _, e := range page {
-		read[e.position] = true
-		s.enqueue(e)
-	}
-	for _, e := range r.held {
-		if e.position.IsZero() || !read[e.position] {
-			s.enqueue(e)
-		}
-	}
-	r.held = nil
-	s.refilling.Store(len(s.refills) > 0) // last: from here on, push no longer waits for holdMu
-	return true
 }
 
 // finishRefills reads the events of groups from the history and queues them for the link's peer, once this node is a
@@ -97,25 +61,38 @@ func (s *stream) finishRefills(ctx context.Context, l *link, list []*refill, wai
 		defer func() { <-s.b.refillSlots }()
 	case <-ctx.Done():
 	}
-	for len(list) > 0 {
-		some := list[:min(len(list), refillGroups)]
-		list = list[len(some):]
-		m := message{Type: "refilled"}
-		for n, page := range s.readPages(ctx, some) {
-			r := some[n]
-			complete := page != nil && s.awaitRoom(ctx, page)
-			if !complete {
-				page = nil
-			}
-			s.holdMu.Lock()
-			current := s.endRefill(r, page)
-			s.holdMu.Unlock()
-			if m.Groups = append(m.Groups, r.group); !complete || !current {
-				m.Missing = append(m.Missing, r.group)
+	for some := range slices.Chunk(list, refillGroups) {
+		pages := s.readPages(ctx, some)
+		if some[0].hole != nil && l.ctx.Err() != nil {
+			return // the next link fetches the events
+		}
+		var missing []*refill
+		for n, page := range pages {
+			if page == nil {
+				missing = append(missing, some[n])
 			}
 		}
+		s.giveUp(missing)
+		m, fetched := message{Type: "refilled"}, 0
+		for n, page := range pages {
+			r := some[n]
+			switch {
+			case page == nil:
+			case !s.awaitRoom(ctx, page):
+				if r.hole != nil && l.ctx.Err() != nil {
+					return
+				}
+				s.giveUp(some[n : n+1])
+			case s.endRefill(r, page):
+				m.Groups = append(m.Groups, r.group)
+				fetched += r.hole.count()
+			}
+		}
+		if fetched > 0 {
+			s.b.log.Info("dropped events fetched from the history", "peer", l.String(), "count", fetched)
+		}
 		m.Until = s.queue.lastNumber()
-		if s.has(l) {
+		if len(m.Groups) > 0 && s.has(l) {
 			l.sendMessage(m)
 		}
 	}
@@ -135,29 +112,41 @@ func (s *stream) readPages(ctx context.Context, list []*refill) [][]*event {
 	}
 	for n, page := range history.Read(ctx, queries) {
 		if n < len(pages) && page.Err == nil && len(page.Resumable) == 1 && page.Resumable[0] == nil {
-			pages[n] = ownEvents(page.Events, list[n].after, s.b.travels)
+			pages[n] = s.ownEvents(page.Events, list[n])
 		}
 	}
 	return pages
 }
 
-// ownEvents returns the events of this node's layer among events of the history, without the one at a position. It
-// returns nil if it cannot tell them from events that do not travel.
-func ownEvents(events []relay.Event, after relay.Position, travels func(*relay.Event) bool) []*event {
+// ownEvents returns the events of this node's layer that the relay lacks among events of the history. It returns nil if it
+// cannot tell them from events that do not travel, or if dropped events are not among them.
+func (s *stream) ownEvents(events []relay.Event, r *refill) []*event {
 	own := make([]*event, 0, len(events))
 	for n := range events {
 		ev := &events[n]
 		switch {
-		case ev.Foreign || ev.Position.Entry() == after:
-		case !travels(ev):
+		case ev.Foreign || r.has(ev.Position.Entry()):
+		case !s.b.travels(ev):
 			return nil
+		case ev.Type != "" && !s.types:
 		default:
 			e := newEvent(ev)
 			e.refill = true
 			own = append(own, e)
 		}
 	}
+	if r.hole != nil && !r.isComplete(own) {
+		return nil
+	}
 	return own
+}
+
+// has reports whether the relay has the event at a position of the group's history.
+func (r *refill) has(at relay.Position) bool {
+	if r.hole != nil {
+		return at.Compare(r.after) < 0
+	}
+	return at == r.after
 }
 
 // awaitRoom waits until a page fits into the queue with room to spare.
@@ -194,6 +183,9 @@ func (l *link) receiveRefilled(m message) {
 		l.fault(faultLimit)
 		return
 	}
+	if r := l.recent.Load(); r != nil && len(m.Missing) > 0 {
+		r.noteHoles(m.Missing)
+	}
 	l.peer.answers = append(l.peer.answers, refilled{m.Groups, m.Missing, m.Until})
 	l.closeGaps()
 }
@@ -208,7 +200,7 @@ func (l *link) takeRefilled() bool {
 		for _, group := range a.groups {
 			if _, ok := p.refilling[group]; ok {
 				delete(p.refilling, group)
-				p.filled[group] = true
+				p.filled[group] = !p.continued // otherwise the peer has fetched what it had dropped, and no more
 			}
 		}
 		for _, group := range a.missing {

@@ -22,6 +22,8 @@ type sharedHistory struct {
 	mu     sync.Mutex
 	groups map[string][]relay.Event
 	exact  bool // a page begins as late as it may
+	most   int  // events of each group that are kept; 0: all
+	marks  int  // in groups
 
 	gapsOfAll atomic.Int64 // that were marked
 }
@@ -51,6 +53,7 @@ func (h *sharedHistory) Record(events []relay.Event) {
 			h.groups[ev.Group] = list
 		}
 		ev.Position = list[n].Position
+		h.trim(ev.Group)
 	}
 }
 
@@ -60,6 +63,28 @@ func (h *sharedHistory) recordForeign(ev relay.Event) {
 	if !slices.ContainsFunc(h.groups[ev.Group], same) {
 		ev.Foreign, ev.Source, ev.Trace = true, relay.FromHistory, nil
 		h.groups[ev.Group] = append(h.groups[ev.Group], ev)
+		h.trim(ev.Group)
+	}
+}
+
+// keep makes the history keep a number of events of each group.
+func (h *sharedHistory) keep(most int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.most = most
+}
+
+// forgetMarks makes the count of marks begin again.
+func (h *sharedHistory) forgetMarks() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.marks = 0
+}
+
+// trim removes the events of a group that are too many. h.mu is held.
+func (h *sharedHistory) trim(group string) {
+	if list := h.groups[group]; h.most > 0 && len(list) > h.most {
+		h.groups[group] = list[len(list)-h.most:]
 	}
 }
 
@@ -71,6 +96,9 @@ func (h *sharedHistory) MarkGap(l relay.Loss) relay.Position {
 	if l.All {
 		h.gapsOfAll.Add(1)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.marks += len(l.Groups)
 	return relay.Position{Micros: 1}
 }
 

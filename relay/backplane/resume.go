@@ -82,7 +82,7 @@ func (l *link) changeGroups(m message) (wait func(context.Context)) {
 			defer s.queue.forget() // the peer wants nothing any more
 		}
 		if len(m.After) > 0 && !l.resumed.Load() {
-			list, ctx := s.beginRefills(m.After), l.beginRefills()
+			list, ctx := s.beginRefills(m.After), l.refillContext(m.Source)
 			defer func() {
 				established := wait
 				l.b.spawn(func() { s.finishRefills(ctx, l, list, established) })
@@ -100,15 +100,16 @@ func (l *link) changeGroups(m message) (wait func(context.Context)) {
 	return wait
 }
 
-// beginRefills ends earlier reads of the history for the peer, so that a peer which asks again and again does not have
-// many of them. It returns the context of the next ones.
-func (l *link) beginRefills() context.Context {
-	if l.endRefills != nil {
-		l.endRefills()
+// refillContext returns the context of reads of the history for the peer. The first message of an interest ends earlier
+// reads, so that a peer which asks again and again does not have many of them.
+func (l *link) refillContext(first bool) context.Context {
+	if first || l.refills == nil {
+		if l.endRefills != nil {
+			l.endRefills()
+		}
+		l.refills, l.endRefills = context.WithTimeout(l.ctx, refillWait)
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, refillWait)
-	l.endRefills = cancel
-	return ctx
+	return l.refills
 }
 
 // collect keeps the groups of an interest in several messages. No group of the stream is left before the last message,

@@ -1,6 +1,10 @@
 package backplane
 
-import "time"
+import (
+	"time"
+
+	"github.com/edgerelay/edgerelay/relay"
+)
 
 // This file has the methods of a queue that belongs to a stream: its events are numbered, and stay in the queue until
 // the peer has acknowledged them.
@@ -9,22 +13,37 @@ import "time"
 type released struct {
 	ranges []numberRange
 	lostGroups
+	events  []releasedEvent
+	cropped bool // there were more than maxReleased
+}
+
+// releasedEvent identifies one event.
+type releasedEvent struct {
+	number   uint64
+	group    string
+	position relay.Position
 }
 
 // numberRange is the numbers from first to last.
 type numberRange struct{ first, last uint64 }
 
-// maxRanges bounds the ranges; more of them are counted as if nothing was between.
-const maxRanges = 64
+// maxRanges bounds the ranges; more of them are counted as if nothing was between. maxReleased bounds the events that are
+// known one by one.
+const maxRanges, maxReleased = 64, 1 << 16
 
-func (r *released) add(number uint64, group string) {
+func (r *released) add(number uint64, e *event) {
+	if r.cropped = r.cropped || len(r.events) == maxReleased; r.cropped {
+		r.events = nil
+	} else {
+		r.events = append(r.events, releasedEvent{number, e.group, e.position})
+	}
 	n := len(r.ranges)
 	if n > 0 && (r.ranges[n-1].last+1 == number || n == maxRanges) {
 		r.ranges[n-1].last = number
 	} else {
 		r.ranges = append(r.ranges, numberRange{number, number})
 	}
-	r.lostGroups.add(group)
+	r.lostGroups.add(e.group)
 }
 
 // behind returns the count of events behind a number.
@@ -79,6 +98,7 @@ func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time
 			return number, events, loss
 		}
 	}
+	q.loseMissed()
 	if q.dropped > 0 {
 		series := q.series
 		loss.count, loss.number = q.dropped, q.reports.add(q.dropped, q.lost)
@@ -108,7 +128,11 @@ func (q *queue) acknowledge(number, report uint64) {
 // free removes the events up to a number. q.mu is held.
 func (q *queue) free(number uint64) {
 	for q.count > 0 && q.base <= number {
-		q.pop()
+		at := q.base
+		e := q.pop()
+		if before, ok := q.holes[e.group]; ok && at > before {
+			delete(q.holes, e.group)
+		}
 	}
 	if q.released.behind(number) == 0 {
 		q.released = released{}
@@ -117,36 +141,62 @@ func (q *queue) free(number uint64) {
 }
 
 // attach hands the queue to a link whose peer has the events up to the number last, and the losses up to the number
-// of a report. All others are sent, again if need be. Before the link can send an event, announce is called with the
-// numbers of the first event and of the last one in the queue. attach returns the number of released events that are
-// lost.
-func (q *queue) attach(to *queue, last, report uint64, announce func(first, until uint64)) (lost uint64) {
+// of a report. All others are sent, again if need be; the groups with dropped events wait for refills, which attach
+// returns. Before the link can send an event, announce is called with the numbers of the first event and of the last one
+// in the queue. attach also returns the number of released events that are lost.
+func (q *queue) attach(
+	to *queue, last, report uint64, announce func(first, until uint64, list []*refill),
+) (lost uint64, list []*refill) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.suspendRefetch()
 	q.reports.confirm(report)
 	for _, r := range q.reports.take() {
 		q.dropped += r.count
 		q.lost.merge(r.lostGroups)
 	}
-	if lost = q.released.behind(last); lost > 0 {
+	if lost = q.released.behind(last); lost > 0 && !q.missReleased(last) {
 		q.dropped += lost
 		q.lost.merge(q.released.lostGroups)
+	} else {
+		lost = 0
 	}
 	q.released = released{}
-	q.free(min(last, q.base+uint64(q.sent)-1))
+	last = min(last, q.base+uint64(q.sent)-1)
+	q.free(last)
 	q.sent, q.sentBytes = 0, 0
-	q.age.suspend()
-	announce(q.base, q.base+uint64(q.count)-1)
+	list = q.beginRefetch()
+	q.renumber(last)
+	q.age.suspend(q.refetches)
+	announce(q.base, q.base+uint64(q.count)-1, list)
+	if q.answer != nil {
+		q.tellHoles()
+	}
 	q.signal = to.signal
 	q.wake()
-	return lost
+	return lost, list
+}
+
+// missReleased records the released events behind a number like others that were dropped, and reports whether they are
+// known. q.mu is held.
+func (q *queue) missReleased(last uint64) bool {
+	if !q.refetches || q.released.cropped {
+		return false
+	}
+	for _, e := range q.released.events {
+		if e.number > last {
+			q.missOrLose(e.group, e.position, faultLink)
+		}
+	}
+	return true
 }
 
 // detach takes the queue from a link, and returns the number of the last event.
 func (q *queue) detach() (last uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.signal = nil
+	q.signal, q.answer = nil, nil
+	q.suspendRefetch()
 	return q.base + uint64(q.count) - 1
 }
 
@@ -165,6 +215,7 @@ func (q *queue) forget() {
 		q.pop()
 	}
 	q.dropped, q.series, q.lost, q.released = 0, 0, lostGroups{}, released{}
+	q.missed, q.refills, q.heldBytes = nil, nil, 0
 	q.reports.take()
 	q.shrink()
 }
@@ -198,6 +249,11 @@ func (q *queue) awaitsAck() bool {
 func (q *queue) close() (events, untold uint64, groups lostGroups) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.suspendRefetch()
+	for _, r := range q.refills {
+		q.giveUp([]*refill{r})
+	}
+	q.loseMissed()
 	groups, untold = q.lost, q.dropped+q.released.behind(0)
 	groups.merge(q.released.lostGroups)
 	for _, r := range q.reports.take() {

@@ -19,7 +19,7 @@ func TestRetainedQueue(t *testing.T) {
 		pushed, got := 0, 0
 		attach := func() {
 			link = newQueue(1000)
-			q.attach(link, last, report, func(first, _ uint64) { last = max(last, first-1) })
+			q.attach(link, last, report, func(first, _ uint64, _ []*refill) { last = max(last, first-1) })
 		}
 		read := func(arrive int) {
 			number, events, loss := q.nextNumbered(link, nil, 5*one.cost(), time.Now())

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
@@ -39,10 +38,6 @@ type stream struct {
 	queue *queue
 	types bool // the relay has the feature types; other relays get no events with a type
 	groupSet
-
-	holdMu    sync.Mutex         // guards refills
-	refills   map[string]*refill // by group
-	refilling atomic.Bool        // refills is not empty
 
 	mu     sync.Mutex // guards the fields below; b.mu may be held before it
 	link   *link      // that sends the events; nil while there is none
@@ -77,11 +72,14 @@ func (l *link) takeStream(m message) {
 		b.streams[l.node] = s
 	}
 	s.turn = m.Turn
-	if other := s.attach(l, m); other != nil {
+	other, refills := s.attach(l, m)
+	if other != nil {
 		before = other
 	}
 	excess := b.excessStream()
 	b.mu.Unlock()
+	s.refetch(l, refills)
+	s.countLosses()
 	if excess != nil {
 		excess.expire()
 	}
@@ -111,7 +109,7 @@ func (b *Backplane) newStream(l *link) *stream {
 	s := &stream{
 		b: b, node: l.node, name: l.name, id: rand.Text(), queue: newQueue(b.settings.Load().QueueBytes), types: l.types,
 	}
-	s.queue.base, s.queue.signal = 1, nil
+	s.queue.base, s.queue.signal, s.queue.refetches = 1, nil, l.refetches
 	s.peerGroups = map[string]map[string]struct{}{}
 	s.queue.age = b.ageLimit(func() (string, *link) {
 		s.mu.Lock()
@@ -121,8 +119,8 @@ func (b *Backplane) newStream(l *link) *stream {
 	return s
 }
 
-// attach makes l the link of the stream, and returns the link before.
-func (s *stream) attach(l *link, m message) (before *link) {
+// attach makes l the link of the stream, and returns the link before, and the refills of dropped events.
+func (s *stream) attach(l *link, m message) (before *link, refills []*refill) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.expiry != nil {
@@ -130,14 +128,19 @@ func (s *stream) attach(l *link, m message) (before *link) {
 		s.expiry = nil
 	}
 	before, s.link, s.peer = s.link, l, l.String()
-	lost := s.queue.attach(l.queue, m.Last, m.Loss, func(first, until uint64) {
-		l.sendMessage(message{Type: "stream", Stream: s.id, First: first, Until: until})
+	lost, refills := s.queue.attach(l.queue, m.Last, m.Loss, func(first, until uint64, list []*refill) {
+		begin := message{Type: "stream", Stream: s.id, First: first, Until: until}
+		for _, r := range list {
+			begin.Groups = append(begin.Groups, r.group)
+		}
+		l.sendMessage(begin)
 		l.stream.Store(s)
+		s.queue.answer = l.sendMessage
 	})
 	if lost > 0 {
 		s.b.countLost(s.peer, int(lost))
 	}
-	return before
+	return before, refills
 }
 
 // drop ends a stream in favor of another one, and returns its link. leaveGroups must follow. b.mu is held.
@@ -206,6 +209,7 @@ func (s *stream) expire() {
 	if events+untold > 0 {
 		s.b.recordLoss(s.node, events+untold, groups)
 	}
+	s.countLosses()
 }
 
 // endFormerRun ends the stream for an earlier run of a relay, which does not come back: the URL at which it was found leads
@@ -225,17 +229,15 @@ func (b *Backplane) endFormerRun(node, name string) {
 
 // push queues an event for the relay. It implements sink.
 func (s *stream) push(e *event) {
-	if !s.refilling.Load() || !s.hold(e) {
-		s.enqueue(e)
-	}
-}
-
-// enqueue adds an event to the queue.
-func (s *stream) enqueue(e *event) {
 	if e.kind != "" && !s.types {
 		return
 	}
-	dropped, first := s.queue.push(e)
+	s.countDropped(s.queue.push(e))
+	s.countLosses()
+}
+
+// countDropped counts events that were dropped from the full queue.
+func (s *stream) countDropped(dropped int, first bool) {
 	if dropped == 0 {
 		return
 	}

@@ -109,7 +109,7 @@ func (b *Backplane) hello() message {
 }
 
 // features are the abilities of this version.
-func features() []string { return []string{featureResume, featureTypes, featureTimed} }
+func features() []string { return []string{featureResume, featureTypes, featureTimed, featureRefetch} }
 
 // acceptHandshake is the dialed node's part of the handshake.
 func (l *link) acceptHandshake() error {
@@ -168,7 +168,7 @@ func (l *link) setPeer(hello message) {
 		return slices.Contains(l.b.features, feature) && slices.Contains(hello.Features, feature)
 	}
 	l.resumes, l.types = both(featureResume), both(featureTypes)
-	l.timed = l.resumes && both(featureTimed)
+	l.timed, l.refetches = l.resumes && both(featureTimed), l.resumes && both(featureRefetch)
 	if l.resumes {
 		l.in = l.b.incomingOf(l.node)
 	}

@@ -81,7 +81,8 @@ func (h *Hub) gapOf(l relay.Loss, before relay.Position) *gap {
 		return nil
 	}
 	g := &gap{cause: l.Cause, events: l.Events, position: before, isGap: true}
-	if history := h.History(); history != nil && (policy.has(marks) || h.unrecorded.loses(history, &l)) {
+	history := h.History()
+	if history != nil && !l.Pending && (policy.has(marks) || h.unrecorded.loses(history, &l)) {
 		g.position, g.marked = relay.Position{}, true
 		h.resumes.moveHeads(l, history.MarkGap(l))
 	}
@@ -100,7 +101,7 @@ func (h *Hub) gapOf(l relay.Loss, before relay.Position) *gap {
 	switch {
 	case course == nil:
 		return nil
-	case g.marked || len(l.Groups) > 1:
+	case g.marked || l.Pending || len(l.Groups) > 1:
 	case !l.Position.IsZero() && policy.has(withholds):
 		g.withheld, g.events, g.isGap = []relay.Position{l.Position}, 1, false
 	case g.position.IsZero():
