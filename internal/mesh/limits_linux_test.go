@@ -20,6 +20,8 @@ type limits struct {
 	// foreign: some nodes do not count losses. foreignLossy: events to and from them may be lost, even if the scenario is
 	// not lossy.
 	foreign, foreignLossy bool
+	// told: clients may be told of an outage that lasts, although they get its events later.
+	told bool
 	// closing: clients may be closed, as the scenario ends their node.
 	closing bool
 	// back bounds the time from a repair to the next event, gap that without an event, late the lateness; 0: no bound.
@@ -87,7 +89,7 @@ func (p *played) compare() {
 		p.fail("clients were not told of %d of %d lost deliveries", r.Untold, r.Lost)
 	}
 	// A node that keeps no events has to tell its clients of each break.
-	if r.Needless > 0 && !l.lossy && !l.foreign {
+	if r.Needless > 0 && !l.lossy && !l.foreign && !l.told {
 		p.fail("%d notices of a loss to clients that lost nothing, such as %s", r.Needless,
 			strings.Join(r.Needlessly[:min(3, r.Needless)], ", "))
 	}

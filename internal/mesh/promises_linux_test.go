@@ -27,6 +27,9 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 			report: judge.Report{Needless: 1, Needlessly: []string{"a1: gap"}}, want: "that lost nothing, such as a1: gap",
 		},
 		"needless, lost": {limits: limits{lossy: true}, report: judge.Report{Needless: 1, Needlessly: []string{"a1: gap"}}},
+		"needless, of a long outage": {
+			limits: limits{told: true}, report: judge.Report{Needless: 1, Needlessly: []string{"a1: gap"}},
+		},
 		"closed":         {report: judge.Report{Closed: map[string]int{"1008": 1}}, want: "clients closed: 1 1008"},
 		"counted": {
 			limits: limits{lossy: true}, counted: map[string]int{"a": 2, "b": 0},

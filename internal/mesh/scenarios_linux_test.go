@@ -54,6 +54,7 @@ var links = []scenario{
 	down(35, false, limits{back: 2 * time.Second}),
 	down(55, false, limits{back: 2 * time.Second}),
 	down(90, false, limits{lossy: true, back: 2 * time.Second}),
+	withHistory(down(90, false, limits{told: true, back: 2 * time.Second})),
 	{
 		name: "packets from one node to another dropped for 20 s, the others pass",
 		fault: func(p *played) {
@@ -117,6 +118,13 @@ func down(seconds int, short bool, l limits) scenario {
 		},
 		limits: l,
 	}
+}
+
+// withHistory keeps a history on all nodes in a scenario.
+func withHistory(s scenario) scenario {
+	s.name += ", with a history"
+	s.options.History = true
+	return s
 }
 
 // all applies a rule to every frame for some time.

@@ -371,3 +371,16 @@ func TestLateMembershipIsNotRecovered(t *testing.T) {
 		session.Close()
 	})
 }
+
+// Events that may still arrive leave no mark: clients that resume later must not be told of a gap that was filled.
+func TestPendingLossLeavesNoMark(t *testing.T) {
+	h, _ := newHub(t)
+	history := newMarking()
+	h.SetHistory(history)
+	for _, pending := range []bool{true, false} {
+		h.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: []string{"h-1"}, Pending: pending})
+		if marked := history.marked() > 0; marked == pending {
+			t.Errorf("pending %v: the history is marked: %v", pending, marked)
+		}
+	}
+}
