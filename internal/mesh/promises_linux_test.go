@@ -30,7 +30,7 @@ func TestBrokenPromisesAreFound(t *testing.T) {
 		"needless, of a long outage": {
 			limits: limits{told: true}, report: judge.Report{Needless: 1, Needlessly: []string{"a1: gap"}},
 		},
-		"closed":         {report: judge.Report{Closed: map[string]int{"1008": 1}}, want: "clients closed: 1 1008"},
+		"closed": {report: judge.Report{Closed: map[string]int{"1008": 1}}, want: "clients closed: 1 1008"},
 		"counted": {
 			limits: limits{lossy: true}, counted: map[string]int{"a": 2, "b": 0},
 			report: judge.Report{Between: map[pair]int{{"a", "b"}: 2}, Accountable: map[pair]int{{"a", "b"}: 2}},
