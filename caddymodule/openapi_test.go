@@ -194,7 +194,8 @@ func wrongMethod(t *testing.T, admin, path string) *http.Request {
 	return req
 }
 
-// A tail shows events as they come, counts the events that it leaves out, and a reader that stops delays no other client.
+// A tail shows events as they come, counts the events that it leaves out, and a reader that stops delays no other
+// client.
 func TestAdminTail(t *testing.T) {
 	s := newSite(t)
 	s.mustLoad("auth none\nplugin p "+pluginFile(t, "pass")+" {\ngroups jobs-*\n}", "edgerelay")

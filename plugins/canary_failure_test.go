@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// With last_good, the stable module decides about events that the candidate cannot process; otherwise they are withheld.
+// With last_good, the stable module decides about events that the candidate cannot process; otherwise they are
+// withheld.
 func TestFailingCandidateFollowsOnError(t *testing.T) {
 	for _, c := range []struct {
 		on   OnError

@@ -22,8 +22,8 @@ const (
 )
 
 // countsForBreaker reports whether a failure of this kind counts for the circuit breaker. Failures by size, by fuel or
-// by an event's common budget concern that event only: a large event must not suspend calls for small ones. A failure to
-// start an instance says nothing about the event.
+// by an event's common budget concern that event only: a large event must not suspend calls for small ones. A failure
+// to start an instance says nothing about the event.
 func (k Kind) countsForBreaker() bool {
 	switch k {
 	case KindFuel, KindTooLarge, KindStart, KindBudget:
@@ -47,8 +47,8 @@ type Failure struct {
 
 	// intact tells that the guest returned normally, so its instance stays in use.
 	intact bool
-	// canceled tells that the call was ended because no caller waits for it: the plugin has not failed. Err is errReplaced
-	// or the cause of the caller's context.
+	// canceled tells that the call was ended because no caller waits for it: the plugin has not failed. Err is
+	// errReplaced or the cause of the caller's context.
 	canceled bool
 }
 

@@ -35,7 +35,7 @@ type Redaction struct {
 	// nothing. The engine calls Render once for each class with subscribers on this node.
 	Render func(class uint8) (text []byte, ok bool)
 	// Failed, if not nil, reports whether Render has returned false for a class because the text could not be made, and
-	// not because the class receives nothing. Events of a replay have Failed, since no other part learns of their failures;
-	// those of live events are losses.
+	// not because the class receives nothing. Events of a replay have Failed, since no other part learns of their
+	// failures; those of live events are losses.
 	Failed func(class uint8) bool
 }

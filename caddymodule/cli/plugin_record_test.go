@@ -27,7 +27,7 @@ func TestRecordingWarnsOfCredentials(t *testing.T) {
 	}{
 		"private file":             {mode: 0o600},
 		"file of other users, too": {mode: 0o644, want: []string{"readable by other users (mode 0644)", "--output"}},
-		"open connections":         {pluginRecordOptions{open: true}, 0o600, []string{"--open", "can hold credentials"}},
+		"open connections":         {pluginRecordOptions{open: true}, 0o600, []string{"can hold credentials"}},
 		"kept credentials":         {pluginRecordOptions{secrets: true}, 0o600, []string{"--secrets"}},
 		"both":                     {pluginRecordOptions{open: true}, 0o640, []string{"--open", "(mode 0640)"}},
 	} {

@@ -50,8 +50,8 @@ func (d *dialog) done(said string) {
 }
 
 // By keys alone, an operator deploys a module from an allowed registry: a refused reference is explained in the dialog,
-// which stays open, and the next one is deployed, as a canary or to all groups. The dialog is accessible on a desktop and
-// on a phone, on light and dark screens.
+// which stays open, and the next one is deployed, as a canary or to all groups. The dialog is accessible on a desktop
+// and on a phone, on light and dark screens.
 func TestConsoleDeploysFromARegistry(t *testing.T) {
 	address := registry.New().Start(t)
 	wasm, err := os.ReadFile("../../plugins/testdata/filter.wasm")
@@ -106,7 +106,8 @@ func TestConsoleDeploysFromARegistry(t *testing.T) {
 					t.Errorf("dialog, %s, %v: the dialog is larger than the screen", name, v)
 				}
 				if shots != "" {
-					page.Screenshot(t, filepath.Join(shots, fmt.Sprintf("console-pull-%s-%d-%s.png", name, v.width, v.scheme)))
+					file := fmt.Sprintf("console-pull-%s-%d-%s.png", name, v.width, v.scheme)
+					page.Screenshot(t, filepath.Join(shots, file))
 				}
 			}
 		}
@@ -120,7 +121,8 @@ func TestConsoleDeploysFromARegistry(t *testing.T) {
 	d.keys(kb.ArrowDown, kb.ArrowDown)
 	d.tabTo("#dialog [name=message]")
 	d.keys("a test")
-	d.opens("Deploy redact from a registry", "This node pulls "+tag+" with its signatures. The module is tried on 10% of the groups")
+	d.opens("Deploy redact from a registry",
+		"This node pulls "+tag+" with its signatures. The module is tried on 10% of the groups")
 	d.ready("Try on 10%")
 	look("effect")
 	d.tabTo("#dialog-confirm")

@@ -23,7 +23,8 @@ const (
 	paceCount    = 10_000 // more than there is time for
 	// visible is how long it may take until a fault is seen.
 	visible = 2 * time.Second
-	// recovery is how long after a fault the first event may be missing; grace how long others may be for which no node was a member.
+	// recovery is how long after a fault the first event may be missing; grace how long others may be for which no node
+	// was a member.
 	recovery = 2 * time.Second
 	grace    = time.Second
 )

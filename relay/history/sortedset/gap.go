@@ -26,8 +26,8 @@ type mark struct {
 	until int64
 }
 
-// pendingMax is the number of pending gaps of a group that keep their position. The newest gap decides about all earlier
-// positions.
+// pendingMax is the number of pending gaps of a group that keep their position. The newest gap decides about all
+// earlier positions.
 const pendingMax = 8
 
 func appendGap(list []mark, m mark) []mark {
@@ -184,8 +184,8 @@ func (h *host) writeGapsOfAll(ctx context.Context, all []mark) error {
 	return nil
 }
 
-// writeGapsOf writes the gaps of groups. A gap of a group concerns the positions that are in Redis when it is written: the
-// lost events came behind them. Clients of this node that get later events got them after the loss.
+// writeGapsOf writes the gaps of groups. A gap of a group concerns the positions that are in Redis when it is written:
+// the lost events came behind them. Clients of this node that get later events got them after the loss.
 // See docs/decisions/history.md#which-positions-does-a-gap-concern
 func (h *host) writeGapsOf(ctx context.Context, names []string, groups map[string][]mark) error {
 	newest, err := h.newestOf(ctx, names)
@@ -269,9 +269,9 @@ func (h *host) newestOf(ctx context.Context, names []string) ([]int64, error) {
 	return newest, nil
 }
 
-// GapCommands appends the commands that mark a gap in groups of one host, for a pipeline on that host: this node becomes
-// a member, and no node received the events until now. A group without entries needs no gap, because there is no position
-// to resume from.
+// GapCommands appends the commands that mark a gap in groups of one host, for a pipeline on that host: this node
+// becomes a member, and no node received the events until now. A group without entries needs no gap, because there is
+// no position to resume from.
 func (s *Store) GapCommands(ctx context.Context, dst [][]string, groups []string) ([][]string, error) {
 	if len(groups) == 0 {
 		return dst, nil
