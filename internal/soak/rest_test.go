@@ -5,6 +5,8 @@ package soak
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -67,7 +69,11 @@ func (k *soak) rest() {
 		return nil
 	}
 	if err := testkit.Poll(testkit.Scale(patience), nil, check); err != nil {
-		k.t.Errorf("%s the relay at rest after %d plays: %v", time.Now().Format(time.TimeOnly), len(k.readings), err)
+		k.t.Errorf("%s the relay at rest after %d plays: %v", time.Now().Format(time.TimeOnly), len(k.readings)+1, err)
+		if profile, err := get(k.relay.Admin + "/debug/pprof/heap"); err == nil {
+			file := filepath.Join(os.TempDir(), fmt.Sprintf("soak-%d-heap-%d.pb.gz", os.Getpid(), len(k.readings)+1))
+			k.t.Logf("its heap is in %s: %v", file, os.WriteFile(file, []byte(profile), 0o600))
+		}
 		for _, path := range []string{"/debug/pprof/goroutine?debug=1", "/edgerelay/status", "/edgerelay/peers"} {
 			if text, err := get(k.relay.Admin + path); err == nil {
 				fmt.Println(text)
@@ -115,10 +121,10 @@ func (k *soak) table() string {
 			v.sockets, v.toRedis, mib(v.heap), mib(v.resident), mib(v.instances), mib(v.pooled), keys)
 	}
 	for i, r := range k.readings {
-		row(fmt.Sprintf("after %d plays", i), r.relay, r.keys)
+		row(fmt.Sprintf("after %d plays", i+1), r.relay, r.keys)
 	}
 	for i, r := range k.readings {
-		row(fmt.Sprintf("the node in memory, after %d plays", i), r.ring, 0)
+		row(fmt.Sprintf("the node in memory, after %d plays", i+1), r.ring, 0)
 	}
 	return b.String()
 }

@@ -27,11 +27,12 @@ func TestSoak(t *testing.T) {
 	}
 	k := newSoak(t, length >= 5*time.Minute)
 	t.Logf("%s: the site runs", time.Now().Format(time.TimeOnly))
-	k.play(2*time.Second, false) // once through, so that what is made once is there
-	k.rest()
 	began := time.Now()
+	// The first play has each fault, so that pools and caches are filled at the first rest.
+	k.play(min(time.Minute, length/time.Duration(k.plays)))
+	k.rest()
 	for range k.plays {
-		k.play(length/time.Duration(k.plays), true)
+		k.play(length / time.Duration(k.plays))
 		k.rest()
 	}
 	k.report(time.Since(began))
@@ -76,8 +77,8 @@ func (k *soak) scale(d time.Duration) time.Duration {
 	return d / 10
 }
 
-// play runs all parts for a time, under faults if troubled.
-func (k *soak) play(length time.Duration, troubled bool) {
+// play runs all parts for a time, under faults.
+func (k *soak) play(length time.Duration) {
 	traffic, stop := context.WithCancel(context.Background())
 	defer stop()
 	var parts sync.WaitGroup
@@ -92,11 +93,7 @@ func (k *soak) play(length time.Duration, troubled bool) {
 	}
 	faults, mended := context.WithTimeout(context.Background(), length)
 	defer mended()
-	if troubled {
-		k.trouble.run(faults)
-	} else {
-		<-faults.Done()
-	}
+	k.trouble.run(faults)
 	testkit.Pause(nil, settle+time.Second) // a last quiet time
 	stopped = time.Now()
 	stop()
