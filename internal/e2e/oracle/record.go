@@ -17,7 +17,8 @@ type hole struct {
 	source
 	from, to int // [from, to)
 	at       time.Time
-	told     bool // the client was told of a gap
+	told     bool   // the client was told of a gap
+	frames   string // the client's last ones, with the event behind the hole
 }
 
 // record is a client's view of a group.
@@ -72,7 +73,11 @@ func (r *record) event(emitter string, n int, position string, now time.Time) {
 			r.lastFrames())
 	}
 	if known && n > next {
-		r.holes = append(r.holes, hole{source{emitter, r.group}, next, n, now, r.loose[emitter]})
+		h := hole{source: source{emitter, r.group}, from: next, to: n, at: now, told: r.loose[emitter]}
+		if !h.told {
+			h.frames = r.lastFrames()
+		}
+		r.holes = append(r.holes, h)
 	}
 	if r.got[emitter] == nil {
 		r.got[emitter] = map[int]string{}
@@ -116,7 +121,7 @@ func (r *record) broken(now time.Time, position string) {
 	}
 	for i := range r.holes {
 		if now.Sub(r.holes[i].at) < told {
-			r.holes[i].told = true
+			r.holes[i].told, r.holes[i].frames = true, ""
 		}
 	}
 }
@@ -131,7 +136,7 @@ func (r *record) judge() {
 		list := o.missing(h.source, h.from, h.to)
 		list = slices.DeleteFunc(list, func(n int) bool { _, ok := r.got[h.emitter][n]; return ok })
 		if len(list) > 0 && !h.told {
-			r.complainAbout(h.source, list, h.at)
+			r.complainAbout(h.source, list, h.at, h.frames)
 		}
 	}
 	for _, at := range r.alarms {
@@ -142,7 +147,7 @@ func (r *record) judge() {
 	for emitter, next := range r.next {
 		s := source{emitter, r.group}
 		if list := o.missing(s, next, len(o.events[s])); len(list) > 0 && !r.loose[emitter] {
-			r.complainAbout(s, list, time.Now())
+			r.complainAbout(s, list, time.Now(), r.lastFrames())
 		}
 	}
 }
@@ -160,15 +165,19 @@ func (r *record) lacks(next map[string]int) bool {
 }
 
 // complainAbout records missing events. o.mu is held.
-func (r *record) complainAbout(s source, list []int, at time.Time) {
+func (r *record) complainAbout(s source, list []int, at time.Time, frames string) {
 	r.o.fault(at, "%s: group %d: %d events of %s are missing without a word, from %d to %d%s", r.name, s.group, len(list),
-		s.emitter, list[0], list[len(list)-1], r.lastFrames())
+		s.emitter, list[0], list[len(list)-1], frames)
 }
+
+// maxFrames is the number of frames in a fault.
+const maxFrames = 60
 
 // lastFrames is the client's last frames.
 func (r *record) lastFrames() string {
 	if r.trail == nil {
 		return ""
 	}
-	return "\n\t" + strings.Join(r.trail(), "\n\t")
+	frames := r.trail()
+	return "\n\t" + strings.Join(frames[max(0, len(frames)-maxFrames):], "\n\t")
 }
