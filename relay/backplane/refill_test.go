@@ -225,3 +225,49 @@ func TestGapThatCannotBeFilled(t *testing.T) {
 	})
 	b.awaitComplete()
 }
+
+// A queue overflows while the link is down. A history in memory has what was dropped: a group with few events gets all of
+// them, once and in order. The events of another one are too many to be fetched: they count as lost.
+func TestDroppedEventsComeFromTheHistory(t *testing.T) {
+	leakCheck(t)
+	a, b := newNode(t, memory.NewLayer()).remembering(), newNode(t, memory.NewLayer()).remembering()
+	link := linked(t, a, b, func(s *backplane.Settings) { s.QueueBytes = 100_000 })
+	c := b.client("job-1", "job-2")
+	a.emit("job-1", "job-1 0")
+	c.inOrder(t, map[string]int{"job-1": 1})
+	link.Stall()
+	link.Cut()
+	testkit.Eventually(t, "the end of the link", func() error {
+		if peers := a.plane.Peers(); len(peers) > 0 {
+			return fmt.Errorf("%+v", peers)
+		}
+		return nil
+	})
+	const few, many = 20, 2000
+	for n := range few {
+		a.emit("job-1", fmt.Sprint("job-1 ", n+1))
+	}
+	for n := range many {
+		a.emit("job-2", fmt.Sprint("job-2 ", n))
+	}
+	link.Resume()
+	testkit.Eventually(t, "the events", func() error {
+		lost := a.plane.Stats().Dropped
+		count := int(lost["queue_full"] + lost["link_lost"])
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if got := len(c.texts); count == 0 || got+count != 1+few+many {
+			return fmt.Errorf("%d events arrived, %d are lost: %v", got, count, lost)
+		}
+		next := 0
+		for _, text := range c.texts {
+			if text == fmt.Sprint("job-1 ", next) {
+				next++
+			}
+		}
+		if next != few+1 {
+			return fmt.Errorf("%d events of the group with few arrived in order", next)
+		}
+		return nil
+	})
+}
