@@ -53,15 +53,25 @@ func CapsRetransmission() bool {
 
 // Retransmits returns how many times in a row the kernel has sent the oldest unacknowledged bytes of a connection
 // again; 0 if the other side has acknowledged something since, or if the kernel does not tell.
-func Retransmits(conn *net.TCPConn) (count int) {
+func Retransmits(conn *net.TCPConn) int { return int(info(conn).Retransmits) }
+
+// Repeated returns how many packets of a connection the kernel has sent again, the first ones of the handshake included;
+// 0 if it does not tell.
+func Repeated(conn *net.TCPConn) int { return int(info(conn).Total_retrans) }
+
+// info returns what the kernel knows about a connection, zeros if it does not tell. conn may be nil.
+func info(conn *net.TCPConn) (i unix.TCPInfo) {
+	if conn == nil {
+		return i
+	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return 0
+		return i
 	}
 	_ = raw.Control(func(fd uintptr) { // an error: the connection has ended
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			count = int(info.Retransmits)
+		if got, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			i = *got
 		}
 	})
-	return count
+	return i
 }

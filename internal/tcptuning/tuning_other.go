@@ -12,3 +12,6 @@ func CapsRetransmission() bool { return false }
 
 // Retransmits returns 0: the kernel does not tell how many times it has sent the same bytes.
 func Retransmits(*net.TCPConn) int { return 0 }
+
+// Repeated returns 0: the kernel does not tell how many packets it has sent again.
+func Repeated(*net.TCPConn) int { return 0 }

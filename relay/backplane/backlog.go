@@ -33,7 +33,8 @@ type backlog struct {
 	peer   string     // name of the node in logs
 	expiry *time.Timer
 	fate   backlogFate
-	same   bool // the node has the events from the layer, as far as is known
+	same   bool                // the node has the events from the layer, as far as is known
+	again  map[*event]struct{} // events in the queue that count as sent; they had not left when the link ended
 }
 
 // backlogFate is the treatment of a backlog at the end of its link.
@@ -158,14 +159,14 @@ func (l *link) leaveBacklog() {
 	if s == nil {
 		return
 	}
-	unsent, lost := l.settleWritten()
+	unsent, counted, lost := l.settleWritten()
 	l.unwritten = nil
 	if lost > 0 {
 		l.dropped.Add(uint64(lost))
 		l.b.countLost(l.String(), lost)
 	}
 	final := websocket.CloseStatus(context.Cause(l.ctx)) == websocket.StatusGoingAway || l.b.isLeft(l)
-	dropped, first, stays := s.detach(l, unsent, final)
+	dropped, first, stays := s.detach(l, unsent, counted, final)
 	s.countOverflow(l, dropped, first)
 	l.b.backlogs.freeSlot(s)
 	if !stays || l.b.leaving() { // Close has passed backlogs without a link, or does so now
@@ -173,12 +174,12 @@ func (l *link) leaveBacklog() {
 	}
 }
 
-// detach takes the backlog from its link, and puts events back. It returns false if the next link is not to get them.
-// The other results are as of queue.push.
-func (s *backlog) detach(l *link, unsent []*event, final bool) (dropped int, first, stays bool) {
+// detach takes the backlog from its link, and puts events back, of which some count as sent. It returns false if the next
+// link is not to get them. The other results are as of queue.push.
+func (s *backlog) detach(l *link, unsent []*event, counted map[*event]struct{}, final bool) (dropped int, first, stays bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.link = nil
+	s.link, s.again = nil, counted
 	s.queue.detach()
 	switch l.phase() {
 	case phaseSeparate:

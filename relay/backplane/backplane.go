@@ -43,7 +43,6 @@ type Backplane struct {
 	dialers     map[string]*dialer         // by URL
 	ending      map[string]<-chan struct{} // by URL: closed when the previous dialer has ended
 	links       map[*link]struct{}
-	changed     chan struct{}           // closed and replaced when links change
 	look        chan struct{}           // holds a token while watchLinks shall look at all links
 	sameLayer   map[string]bool         // by URL of a Python peer: the last verdict of its probe
 	backlogs    backlogs                // events for Python nodes
@@ -73,7 +72,6 @@ func New(hub relay.Node, s Settings, log *slog.Logger) (*Backplane, error) {
 		ending:       map[string]<-chan struct{}{},
 		dialers:      map[string]*dialer{},
 		links:        map[*link]struct{}{},
-		changed:      make(chan struct{}),
 		look:         make(chan struct{}, 1),
 		sameLayer:    map[string]bool{},
 		backlogs:     backlogs{slots: map[string]*backlogSlot{}},

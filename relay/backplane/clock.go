@@ -82,11 +82,20 @@ func wallBase(now time.Time) int64 { return now.UnixMicro() - steadyMicros(now) 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
 const (
-	// clockFirst is the pause between the first two questions to a peer; the pause doubles up to clockEvery.
-	clockFirst, clockEvery = 250 * time.Millisecond, 10 * time.Second
+	// clockFirst is the pause between the first two questions to a peer; the pause grows by clockGrowth up to
+	// clockEvery. Once the error is at most clockFine, the pause is clockEvery: a question is two messages for each link
+	// and side, and while many nodes connect, these cost as much as the handshakes.
+	clockFirst, clockGrowth, clockEvery = time.Second, 4, 10 * time.Second
+	clockFine                           = 5 * time.Millisecond
 	// maxClock bounds the times in messages about the clock, in microseconds: 3,000 years.
 	maxClock = 1e17
 )
+
+// isFine reports whether the error is at most clockFine.
+func (c *clock) isFine(now time.Time) bool {
+	_, within, known := c.offset(steadyMicros(now))
+	return known && micros(within) <= clockFine
+}
 
 // startClock asks the peer for its clock now and then, until stop is called.
 func (l *link) startClock() (stop func()) {
@@ -102,9 +111,13 @@ func (l *link) startClock() (stop func()) {
 		if ended {
 			return
 		}
-		l.sendMessage(message{Type: "clock", Asked: steadyMicros(time.Now())})
+		now := time.Now()
+		if l.in.clock.isFine(now) {
+			pause = clockEvery
+		}
+		l.sendMessage(message{Type: "clock", Asked: steadyMicros(now)})
 		timer.Reset(pause)
-		pause = min(2*pause, clockEvery)
+		pause = min(clockGrowth*pause, clockEvery)
 	}
 	timer = time.AfterFunc(time.Hour, ask)
 	ask()

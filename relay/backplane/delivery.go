@@ -74,9 +74,21 @@ func (d *delivery) bounds(secure bool) (arrived, sent uint64) {
 	case !d.known: // as for a closed connection: what the kernel got counts as arrived
 		return taken, taken
 	case secure: // encrypted bytes are more: these positions are lower than the true ones, and higher
-		return behind(taken, d.unarrived), taken
+		return arrivedUpTo(taken, d.unarrived, secure), taken
 	}
-	return behind(taken, d.unarrived), behind(taken, d.unsent)
+	return arrivedUpTo(taken, d.unarrived, secure), behind(taken, d.unsent)
+}
+
+// tlsRecord is the largest number of bytes in a TLS record.
+const tlsRecord = 16 << 10
+
+// arrivedUpTo returns the position up to which the peer can read, of a connection that got bytes up to the position taken. A
+// TLS record of which a part is missing cannot be read at all.
+func arrivedUpTo(taken uint64, unarrived int, secure bool) uint64 {
+	if secure && unarrived > 0 {
+		unarrived += tlsRecord
+	}
+	return behind(taken, unarrived)
 }
 
 // writtenEvent is an event that was written to an outbox. Control frames of the reading goroutine may be before or
@@ -134,7 +146,7 @@ func (l *link) forgetArrived() {
 	d := &l.out.delivery
 	arrived := d.taken.Load()
 	if queue, ok := d.queued(); ok {
-		arrived = behind(arrived, queue.Unacknowledged)
+		arrived = arrivedUpTo(arrived, queue.Unacknowledged, l.secure)
 	}
 	n := 0
 	for n < len(l.written) && l.written[n].high <= arrived {
@@ -145,19 +157,23 @@ func (l *link) forgetArrived() {
 	l.written = l.written[:kept]
 }
 
-// settleWritten returns the events that have never left, in order, and the number of those that may not have arrived.
-// The link has ended.
-func (l *link) settleWritten() (unsent []*event, lost int) {
+// settleWritten returns the events that have never left, in order, those of them that count as sent, and the number of
+// events that may not have arrived. The link has ended.
+func (l *link) settleWritten() (unsent []*event, counted map[*event]struct{}, lost int) {
 	l.out.awaitWritten()
 	arrived, sent := l.out.delivery.bounds(l.secure)
-	for _, w := range l.written {
+	counted = map[*event]struct{}{}
+	for n, w := range l.written {
 		switch {
 		case w.low > sent:
 			unsent = append(unsent, w.event)
+			if n < l.counted {
+				counted[w.event] = struct{}{}
+			}
 		case w.high > arrived:
 			lost++
 		}
 	}
 	l.written = nil
-	return append(unsent, l.unwritten...), lost
+	return append(unsent, l.unwritten...), counted, lost
 }

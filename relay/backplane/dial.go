@@ -35,6 +35,7 @@ type connecting struct {
 	last    string                      // the network address of the last link, for want of a name server
 	socket  atomic.Pointer[net.TCPConn] // of the connection, once it was made
 	done    atomic.Bool                 // the connection was made
+	delayed atomic.Bool                 // the kernel had to send the first packet again
 }
 
 // newClient returns an HTTP client for handshakes.
@@ -49,7 +50,9 @@ func (b *Backplane) newClient(config *tls.Config) *http.Client {
 			dial := &net.Dialer{Timeout: limits.timeout, KeepAlive: -1, Control: options.Control, Resolver: b.resolver}
 			conn, err := dial.DialContext(ctx, network, address)
 			if err == nil {
-				limits.socket.Store(tcptuning.Socket(conn))
+				socket := tcptuning.Socket(conn)
+				limits.socket.Store(socket)
+				limits.delayed.Store(tcptuning.Repeated(socket) > 0)
 				limits.done.Store(true)
 				b.tuneSocket(conn)
 			}
@@ -165,9 +168,15 @@ func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) err
 	url := strings.TrimSuffix(d.target.URL, "/") + "/websocket/" + string(endpoint) + "/"
 	var remote string
 	conn, resp, err := websocket.Dial(withSocket(dialing, out, &remote), url, options)
+	if limits.delayed.Load() {
+		d.segments.unreachable()
+	}
 	if err != nil {
 		if !limits.done.Load() {
 			return connectError{err}
+		}
+		if resp != nil {
+			d.noteAnswer(remote)
 		}
 		return d.handshakeError(resp, err)
 	}
@@ -249,6 +258,14 @@ func (d *dialer) startRelay(ctx context.Context, l *link, secret string) error {
 	d.setConnected(l)
 	d.serve(ctx, l, l.serveV1)
 	return nil
+}
+
+// noteAnswer keeps the host of a server that is no relay, or not yet.
+func (d *dialer) noteAnswer(remote string) {
+	host, _, _ := net.SplitHostPort(remote)
+	d.mu.Lock()
+	d.answered = host
+	d.mu.Unlock()
 }
 
 // handshakeError describes a failed handshake.

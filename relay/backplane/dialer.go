@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ type dialer struct {
 	target Target
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
+	again  chan struct{} // holds a token while the node may be there now, so that a pause is in vain
 
 	endpoint Dialect     // Broadcast or Relay: the next to try
 	secret   int         // index of the secret to use next
@@ -75,12 +77,13 @@ type dialer struct {
 	connected time.Time // when a link was last established or ended
 	remote    string    // the network address of the last link
 	node      string    // of the relay there, once known
+	answered  string    // the host that has answered without being a relay
 	logged    time.Time
 }
 
 func newDialer(b *Backplane, t Target, cancel context.CancelFunc) *dialer {
 	d := &dialer{
-		b: b, target: t, cancel: cancel, done: make(chan struct{}),
+		b: b, target: t, cancel: cancel, done: make(chan struct{}), again: make(chan struct{}, 1),
 		endpoint: Broadcast, state: StateConnecting, since: time.Now(), lost: time.Now(),
 	}
 	if t.Dialect == Relay {
@@ -147,7 +150,51 @@ func (d *dialer) pause(ctx context.Context, began time.Time, err error, wait tim
 	if none := (connectError{}); errors.As(err, &none) && d.lately() { // an attempt that took long was a pause as well
 		wait = max(min(wait, jitter(retryLately))-time.Since(began), time.Millisecond)
 	}
-	return sleep(ctx, wait)
+	return d.sleepUnlessAccepted(ctx, wait)
+}
+
+// sleepUnlessAccepted is sleep that ends early, though not within retryLately, if mayBeAt has found that the node may be
+// there now.
+func (d *dialer) sleepUnlessAccepted(ctx context.Context, wait time.Duration) bool {
+	shortest := min(wait, jitter(retryLately))
+	if !sleep(ctx, shortest) {
+		return false
+	}
+	rest := time.NewTimer(wait - shortest)
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-d.again:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// mayBeAt is called when a relay has dialed this node from a host. If a server there has answered this dialer without
+// being a relay, as one does that is not ready, the relay may be found now. It would be listed twice until it is.
+func (d *dialer) mayBeAt(host string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.node != "" || d.answered != host {
+		return
+	}
+	select {
+	case d.again <- struct{}{}:
+	default:
+	}
+}
+
+// wakeDialers makes the dialers that may reach the dialing relay of a link try again.
+func (b *Backplane) wakeDialers(l *link) {
+	host, _, err := net.SplitHostPort(l.address)
+	if err != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, d := range b.dialers {
+		d.mayBeAt(host)
+	}
 }
 
 // lately reports whether the peer was connected a short time ago.
@@ -190,38 +237,29 @@ func isRedundant(ended error) bool {
 
 // awaitTrouble waits until a link has ended, and returns the reason; or until it has stalled, and returns nil.
 func (d *dialer) awaitTrouble(ctx context.Context, l *link) (ended error) {
-	for {
-		changed := d.b.linksChanged()
-		if l.isStalled() {
-			return nil
-		}
-		select {
-		case <-l.served:
-			return l.result
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	select {
+	case <-l.served:
+		return l.result
+	case <-l.vitals.untilStalled():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
 // otherLink reports whether a healthy link to the dialer's node stands.
 func (d *dialer) otherLink() bool {
-	other, _ := d.b.linkTo(d.knownNode(), nil)
-	return other != nil
+	return d.b.linkTo(d.knownNode()) != nil
 }
 
 // awaitOthers waits until no healthy link to the same node is left.
 func (d *dialer) awaitOthers(ctx context.Context) {
 	d.setState(StateRedundant, nil)
 	node := d.knownNode()
-	for {
-		other, changed := d.b.linkTo(node, nil)
-		if other == nil {
-			break
-		}
+	for other := d.b.linkTo(node); other != nil; other = d.b.linkTo(node) {
 		select {
-		case <-changed:
+		case <-other.ctx.Done():
+		case <-other.vitals.untilStalled():
 		case <-ctx.Done():
 			return
 		}

@@ -20,6 +20,17 @@ func (b *Backplane) DialWith(dial func(ctx context.Context, network, address str
 	b.client.Store(&http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}})
 }
 
+// DialLikeKernel is DialWith, where a failure after the connection was made is an answer of the peer.
+func (b *Backplane) DialLikeKernel(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	b.DialWith(func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err == nil {
+			ctx.Value(connectKey{}).(*connecting).done.Store(true)
+		}
+		return conn, err
+	})
+}
+
 // DialThrough makes a backplane that is not started yet call a function for each connection that it makes, which calls the
 // given one.
 func (b *Backplane) DialThrough(through func(func() error) error) {

@@ -6,11 +6,12 @@ import (
 	"github.com/coder/websocket"
 )
 
-// linked reports whether there is a link to the node, dialed by this node or by the other.
+// linked reports whether there is a link to the node, dialed by this node or by the other. b.mu is held.
 func (d *dialer) linked() bool {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.link != nil || d.state == StateRedundant
+	has, node := d.link != nil || d.state == StateRedundant, d.node
+	d.mu.Unlock()
+	return has || node != "" && d.b.findLink(node) != nil
 }
 
 // leave ends the dialer of a node that is no longer a peer. Events that are queued for the node are written first, and

@@ -86,6 +86,7 @@ type link struct {
 	secure  bool                    // the connection uses TLS
 	backlog atomic.Pointer[backlog] // the queue for a node that gets events
 	written []writtenEvent          // events that may not have arrived; owned by the writing goroutine
+	counted int                     // leading events of written that EventsOut includes; as well
 
 	rtt                 atomic.Int64 // nanoseconds
 	eventsIn, eventsOut atomic.Uint64
@@ -271,11 +272,11 @@ func (l *link) writeLoop() {
 			return
 		}
 		l.slowness.flushTook = time.Since(began)
-		l.eventsOut.Add(uint64(len(events)))
-		l.b.stats.eventsOut.Add(uint64(len(events)))
+		l.countSent(s, number, events)
 		clear(events)
 		l.unwritten = nil
 		l.forgetArrived()
+		l.counted = len(l.written)
 		if recovered > 0 {
 			l.b.log.Info("slow peer recovered", "peer", l.String(), "count", recovered)
 		}

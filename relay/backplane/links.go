@@ -10,7 +10,6 @@ func (b *Backplane) addLink(l *link) bool {
 		return false
 	}
 	b.links[l] = struct{}{}
-	b.notifyLinksChanged()
 	return true
 }
 
@@ -18,31 +17,23 @@ func (b *Backplane) removeLink(l *link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.links, l)
-	b.notifyLinksChanged()
 }
 
-func (b *Backplane) notifyLinksChanged() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-// linksChanged returns a channel that is closed when a link is established, ends, stalls or recovers.
-func (b *Backplane) linksChanged() <-chan struct{} {
+// linkTo returns an established link to a relay that has neither stalled nor ended, nil if there is none.
+func (b *Backplane) linkTo(node string) *link {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.changed
+	return b.findLink(node)
 }
 
-// linkTo returns an established link to a relay that has not stalled, other than except.
-func (b *Backplane) linkTo(node string, except *link) (other *link, changed <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// findLink is linkTo. b.mu is held.
+func (b *Backplane) findLink(node string) *link {
 	for l := range b.links {
-		if l != except && l.node == node && l.dialect == EdgeRelay && !l.isStalled() {
-			return l, b.changed
+		if l.node == node && l.dialect == EdgeRelay && !l.isStalled() && l.ctx.Err() == nil {
+			return l
 		}
 	}
-	return nil, b.changed
+	return nil
 }
 
 // stalledLinkTo reports whether a stalled link to a relay stands.

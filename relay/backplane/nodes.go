@@ -111,10 +111,12 @@ func (p Peer) rank() int {
 		return 1
 	case p.State == StateConnected:
 		return 2
+	case p.State == StateStalled: // the node has a link, whichever side dials beside it
+		return 3
 	case p.State == StateRedundant:
-		return 4
+		return 5
 	}
-	return 3
+	return 4
 }
 
 // pythonHosts finds the node that a Python node which dialed this one is. Such a node says nothing about itself, so its

@@ -35,6 +35,8 @@ type pacer struct {
 	acked    time.Time // when the peer acknowledged something, or none was expected
 	timer    *time.Timer
 	throttle bool // the next events need an acknowledgment
+
+	sent uint64 // number of the last event of the stream that was ever sent; earlier ones may be sent again
 }
 
 // update begins or ends catching up, by the oldest event that was not sent, and reports whether the pacer limits events.

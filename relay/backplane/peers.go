@@ -57,8 +57,8 @@ type Peer struct {
 	// Dropped counts events that did not fit into the queue, Faults the input of the peer that was dropped.
 	Dropped uint64 `json:"dropped"`
 	Faults  uint64 `json:"faults"`
-	// EventsIn and EventsOut count the events exchanged over this link, in FramesIn and FramesOut WebSocket
-	// messages.
+	// EventsIn and EventsOut count the events exchanged over this link, in FramesIn and FramesOut WebSocket messages. An
+	// event that is sent again, over this link or another one, counts once.
 	EventsIn  uint64 `json:"events_in"`
 	EventsOut uint64 `json:"events_out"`
 	FramesIn  uint64 `json:"frames_in"`

@@ -20,7 +20,7 @@ type segments struct {
 	level int // the index in segmentSizes for the next link
 	// known is the level of the last link that lived with small packets, 0 if there is none.
 	known int
-	// suspect is set if a link has stalled, and no attempt to connect has failed since: packets pass.
+	// suspect is set if a link has stalled, and each attempt to connect has succeeded at once since: packets pass.
 	suspect bool
 }
 
@@ -59,7 +59,8 @@ func (s *segments) carried(lived, proof time.Duration) {
 	s.unreachable()
 }
 
-// unreachable notes that no connection could be made: the network is down, for packets of any size.
+// unreachable notes that no connection could be made, or not with the first packet: the network is or was down, for
+// packets of any size. Two short outages in a row leave packets as large as they are.
 func (s *segments) unreachable() { s.level, s.suspect = 0, false }
 
 // segmentProof is the time that a link with segments of a size must live to prove that they pass: all limits of silence

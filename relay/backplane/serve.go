@@ -75,6 +75,7 @@ func (b *Backplane) serveLink(l *link) {
 		}
 		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)
 		b.endBacklog(l.backlogKey())
+		b.wakeDialers(l)
 		err = l.serveV1()
 	case Broadcast:
 		b.log.Info("peer accepted", "peer", l.String(), "dialect", l.dialect, "clock_behind", l.skew)

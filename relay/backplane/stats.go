@@ -9,7 +9,7 @@ import (
 // Stats are a backplane's counters since New.
 type Stats struct {
 	// FramesIn and FramesOut count WebSocket messages, EventsIn and EventsOut events. EventsIn counts events that
-	// were delivered to local clients.
+	// were delivered to local clients, EventsOut each event once for each peer, however often it is sent again.
 	FramesIn, FramesOut, EventsIn, EventsOut uint64
 	// Dropped counts dropped events and messages by reason.
 	Dropped map[string]uint64

@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -97,6 +98,10 @@ type vitals struct {
 	pingNow  chan struct{}
 	patience time.Duration
 	delay    atomic.Int64 // of the last answer, in nanoseconds
+
+	mu      sync.Mutex    // guards trouble
+	trouble chan struct{} // closed while the link is stalled
+
 	// These fields are owned by the watching goroutine: the number of received frames at the last ping, and the number of
 	// times that the link has stalled and recovered lately.
 	frames uint64
@@ -106,7 +111,7 @@ type vitals struct {
 }
 
 func (v *vitals) init(s *Settings) {
-	v.pingNow = make(chan struct{}, 1)
+	v.pingNow, v.trouble = make(chan struct{}, 1), make(chan struct{})
 	v.patience = min(patienceMax, s.Silence/4)
 	v.alive.Store(relay.Ticks(time.Now()))
 }
@@ -131,9 +136,37 @@ func (v *vitals) signal(s healthSignal, now int64) bool {
 			v.stalled.Store(now)
 		}
 		if v.state.CompareAndSwap(int32(before), int32(after)) {
+			if before == stalled || after == stalled {
+				v.updateTrouble()
+			}
 			return true
 		}
 	}
+}
+
+// updateTrouble makes the channel of untilStalled follow the state, whatever signals came at the same time.
+func (v *vitals) updateTrouble() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	closed := false
+	select {
+	case <-v.trouble:
+		closed = true
+	default:
+	}
+	switch {
+	case v.health() == stalled && !closed:
+		close(v.trouble)
+	case v.health() != stalled && closed:
+		v.trouble = make(chan struct{})
+	}
+}
+
+// untilStalled returns a channel that is closed when the link stalls, or is stalled.
+func (v *vitals) untilStalled() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.trouble
 }
 
 // doubt asks the relay for a sign of life out of turn.
@@ -205,7 +238,7 @@ func (l *link) checkLife(now int64, slack time.Duration) (changed bool) {
 		}
 	case doubted:
 		switch asked := v.asked.Load(); {
-		case life > asked:
+		case life >= asked:
 			v.signal(signalLife, now)
 		case now-asked >= half && now-life >= patience:
 			return v.signal(signalSilence, now)

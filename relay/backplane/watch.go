@@ -46,7 +46,7 @@ func (b *Backplane) watch(now int64, late time.Duration) {
 	_, stores := b.hub.Broker().(relay.KeyStore) // read before locking: the hub calls Interest under its own lock
 	i := &b.interest
 	i.mu.Lock()
-	changed, doubted := false, false
+	doubted := false
 	nodes := make(map[string]*link, len(i.relays))
 	var several []string
 	for l := range i.relays {
@@ -54,7 +54,6 @@ func (b *Backplane) watch(now int64, late time.Duration) {
 			continue
 		}
 		if l.checkLife(now, late*goroutinesPerPing) {
-			changed = true
 			l.logHealth(now)
 		}
 		doubted = doubted || l.phase().isSource() && l.vitals.health() != healthy
@@ -73,11 +72,6 @@ func (b *Backplane) watch(now int64, late time.Duration) {
 		b.replaceSilent(now, stores)
 	}
 	i.mu.Unlock()
-	if changed {
-		b.mu.Lock()
-		b.notifyLinksChanged()
-		b.mu.Unlock()
-	}
 }
 
 // logHealth logs that a link has stalled or has recovered.
