@@ -164,6 +164,9 @@ func (l *link) settleWritten() (unsent []*event, counted map[*event]struct{}, lo
 	arrived, sent := l.out.delivery.bounds(l.secure)
 	counted = map[*event]struct{}{}
 	for n, w := range l.written {
+		if n >= l.counted && w.low <= sent { // it has left with the last write, whose end was not seen
+			l.countSent(nil, 0, []*event{w.event})
+		}
 		switch {
 		case w.low > sent:
 			unsent = append(unsent, w.event)
@@ -174,6 +177,6 @@ func (l *link) settleWritten() (unsent []*event, counted map[*event]struct{}, lo
 			lost++
 		}
 	}
-	l.written = nil
+	l.written, l.counted = nil, 0
 	return append(unsent, l.unwritten...), counted, lost
 }
