@@ -99,8 +99,9 @@ type vitals struct {
 	patience time.Duration
 	delay    atomic.Int64 // of the last answer, in nanoseconds
 
-	mu      sync.Mutex    // guards trouble
-	trouble chan struct{} // closed while the link is stalled
+	mu       sync.Mutex    // guards the fields below
+	trouble  chan struct{} // closed while the link is stalled
+	troubled bool          // trouble is closed
 
 	// These fields are owned by the watching goroutine: the number of received frames at the last ping, and the number of
 	// times that the link has stalled and recovered lately.
@@ -111,7 +112,7 @@ type vitals struct {
 }
 
 func (v *vitals) init(s *Settings) {
-	v.pingNow, v.trouble = make(chan struct{}, 1), make(chan struct{})
+	v.pingNow = make(chan struct{}, 1)
 	v.patience = min(patienceMax, s.Silence/4)
 	v.alive.Store(relay.Ticks(time.Now()))
 }
@@ -148,17 +149,15 @@ func (v *vitals) signal(s healthSignal, now int64) bool {
 func (v *vitals) updateTrouble() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	closed := false
-	select {
-	case <-v.trouble:
-		closed = true
-	default:
-	}
-	switch {
-	case v.health() == stalled && !closed:
+	switch is := v.health() == stalled; {
+	case is && !v.troubled:
+		if v.trouble == nil {
+			v.trouble = make(chan struct{})
+		}
 		close(v.trouble)
-	case v.health() != stalled && closed:
-		v.trouble = make(chan struct{})
+		v.troubled = true
+	case !is && v.troubled:
+		v.trouble, v.troubled = make(chan struct{}), false
 	}
 }
 
@@ -166,6 +165,9 @@ func (v *vitals) updateTrouble() {
 func (v *vitals) untilStalled() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.trouble == nil {
+		v.trouble = make(chan struct{})
+	}
 	return v.trouble
 }
 
