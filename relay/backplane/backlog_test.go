@@ -172,10 +172,20 @@ func (p *webPeer) serve(rw http.ResponseWriter, r *http.Request) {
 	p.read(c)
 }
 
-// emitEvents emits the events from one number to another.
+// emitEvents emits the events from one number to another. The first event of a test waits until the relay has joined the
+// group: a subscription of a peer is listed before.
 func (n *node) emitEvents(from, to, size int) {
+	n.t.Helper()
+	b := n.layer.Broker()
 	for i := from; i < to; i++ {
-		n.emit("g-1", fmt.Sprintf(`{"n": "event %d", "x": %q}`, i, strings.Repeat("x", size)))
+		text := fmt.Sprintf(`{"n": "event %d", "x": %q}`, i, strings.Repeat("x", size))
+		testkit.Eventually(n.t, "a member of the group", func() error { // nothing is sent without one
+			receipt, err := b.Publish(context.Background(), "g-1", []byte(text))
+			if err == nil && receipt.Members == 0 && i == 0 {
+				err = errors.New("the relay has not joined")
+			}
+			return err
+		})
 	}
 }
 
