@@ -54,7 +54,8 @@ var links = []scenario{
 	down(35, false, limits{back: 2 * time.Second}),
 	down(55, false, limits{back: 2 * time.Second}),
 	down(90, false, limits{lossy: true, back: 2 * time.Second}),
-	withHistory(down(90, false, limits{told: true, back: 2 * time.Second})),
+	// Older events come first, group by group, and no faster than three times their pace.
+	withHistory(down(90, false, limits{told: true, back: 10 * time.Second})),
 	{
 		name: "packets from one node to another dropped for 20 s, the others pass",
 		fault: func(p *played) {
