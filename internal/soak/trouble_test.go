@@ -48,6 +48,8 @@ type trouble struct {
 
 	reloads, restarts, stateRestarts, ends, kills, cuts, stalls, drained atomic.Int64
 
+	turns [6]int // of the kinds of faults
+
 	mu        sync.Mutex
 	incidents []incident
 	nearBusy  sync.Mutex // one fault of near at a time
@@ -61,30 +63,32 @@ const settle, transit = 2 * time.Second, 500 * time.Millisecond
 func (tr *trouble) run(ctx context.Context) {
 	var all sync.WaitGroup
 	s := tr.s
-	all.Go(func() { tr.every(ctx, 8*time.Second, tr.reload) })
-	all.Go(func() { tr.every(ctx, 45*time.Second, tr.restartStore) })
-	all.Go(func() { tr.every(ctx, 31*time.Second, tr.restartState) })
-	all.Go(func() { tr.every(ctx, 29*time.Second, func(n int) { tr.endNear(ctx, n) }) })
+	all.Go(func() { tr.every(ctx, 8*time.Second, &tr.turns[0], tr.reload) })
+	all.Go(func() { tr.every(ctx, 45*time.Second, &tr.turns[1], tr.restartStore) })
+	all.Go(func() { tr.every(ctx, 31*time.Second, &tr.turns[2], tr.restartState) })
+	all.Go(func() { tr.every(ctx, 29*time.Second, &tr.turns[3], func(n int) { tr.endNear(ctx, n) }) })
 	all.Go(func() {
-		tr.every(ctx, 37*time.Second, func(n int) {
+		tr.every(ctx, 37*time.Second, &tr.turns[4], func(n int) {
 			if !tr.farIsKnown(ctx) {
 				return
 			}
 			tr.endNode(ctx, s.far, farDown, s.farFile, tr.kill && n%2 == 1, tr.scale(9*time.Second))
 		})
 	})
-	all.Go(func() { tr.every(ctx, 17*time.Second, func(n int) { tr.link(ctx, n) }) })
+	all.Go(func() { tr.every(ctx, 17*time.Second, &tr.turns[5], func(n int) { tr.link(ctx, n) }) })
 	all.Wait()
 }
 
-// every injects a fault at intervals. A long run has the interval, a short one a part of it.
-func (tr *trouble) every(ctx context.Context, interval time.Duration, fault func(n int)) {
-	for n := 0; ; n++ {
+// every injects a fault at intervals. A long run has the interval, a short one a part of it. turn counts on from play to
+// play.
+func (tr *trouble) every(ctx context.Context, interval time.Duration, turn *int, fault func(n int)) {
+	for {
 		testkit.Pause(ctx.Done(), tr.scale(interval))
 		if ctx.Err() != nil {
 			return
 		}
-		fault(n)
+		fault(*turn)
+		*turn++
 	}
 }
 
