@@ -44,6 +44,9 @@ type HistoryQuery struct {
 	After []Position
 	// Latest is the greatest number of last events that a client asks for, 0 if none does.
 	Latest int
+	// AcrossGaps is set if the caller knows which events it needs: gaps do not matter, and the page has the events of the
+	// positions, too.
+	AcrossGaps bool
 }
 
 // HistoryPage is the answer to a [HistoryQuery].

@@ -67,6 +67,13 @@ func (a *ageLimit) suspend(again bool) {
 	}
 }
 
+// extend gives a link time to send a page of the history, and what was queued before.
+func (a *ageLimit) extend() {
+	if until := time.Now().Add(a.limit / 2); until.After(a.suspended) {
+		a.suspended = until
+	}
+}
+
 // report tells about expired events. No lock is held.
 func (a *ageLimit) report(e expiredEvents) {
 	if e.count > 0 && a.expired != nil {

@@ -28,6 +28,7 @@ type gap struct {
 	uncovered map[string]struct{} // groups that the source was not asked for, or has not confirmed
 	lossy     bool                // the source did not continue its stream
 	told      bool                // clients know of the gap
+	forgotten bool                // clients resume although it is open: the history is marked
 }
 
 // openGap records that a source of events is gone, and the groups that it had not confirmed. interest.mu is held.
@@ -52,8 +53,10 @@ func (b *Backplane) openGap(source, node string, uncovered []string) {
 }
 
 // reportOpenGap tells clients of a gap that lasts. The peer may still send what its history has, so that the history of
-// this node is marked only when the gap is no longer one that keeps clients from resuming.
+// this node is marked only when the gap is no longer one that keeps clients from resuming. Another node with the same
+// history may know of no gap: then the first report marks it.
 func (b *Backplane) reportOpenGap(source string, g *gap) {
+	own := b.ownLayer()
 	i := &b.interest
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -61,12 +64,15 @@ func (b *Backplane) reportOpenGap(source string, g *gap) {
 		return
 	}
 	if groups := i.list(); len(groups) > 0 {
-		b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: groups, Pending: !g.told})
+		pending := !g.told && !(i.hasLayer(own) && b.lastingHistory() != nil)
+		b.hub.Lost(relay.Loss{Cause: relay.LossPeerLink, Groups: groups, Pending: pending})
 	}
-	if !g.told {
-		g.told = true
-		g.timer.Reset(max(time.Until(g.began.Add(gapForgotten)), 0))
+	if g.told {
+		g.forgotten = true
+		return
 	}
+	g.told = true
+	g.timer.Reset(max(time.Until(g.began.Add(gapForgotten)), 0))
 }
 
 // gapWait returns the time that this node waits for another link to a layer before it tells clients of the gap: as long as

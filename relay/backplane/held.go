@@ -65,6 +65,9 @@ func (q *queue) giveUp(list []*refill) (dropped int, first bool) {
 // and the refill is current.
 func (q *queue) endRefill(r *refill, page []*event) (dropped int, first bool) {
 	q.removeRefill(r)
+	if len(page) > 0 {
+		q.age.extend() // the page takes its time, and the events behind it have waited already
+	}
 	add := func(e *event) {
 		n, begins := q.append(e)
 		dropped, first = dropped+n, first || begins
@@ -105,7 +108,12 @@ func (s *stream) endRefill(r *refill, page []*event) bool {
 	current := q.refills[r.group] == r
 	var dropped int
 	var first bool
-	if current {
+	switch {
+	case !current:
+	case r.lacks(page):
+		current = false
+		dropped, first = q.giveUp([]*refill{r})
+	default:
 		dropped, first = q.endRefill(r, page)
 	}
 	q.mu.Unlock()

@@ -1,7 +1,5 @@
 package backplane
 
-import "time"
-
 // Incomplete implements [relay.GapKnower]. Events are missing while a source is gone, while a peer that an operator has
 // named was never connected, and while a peer has not confirmed the group or not reported a loss yet.
 // See docs/decisions/backplane.md#when-may-events-of-peers-be-missing
@@ -14,7 +12,7 @@ func (b *Backplane) Incomplete(group string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for source, g := range i.gaps {
-		if dialed[source] || dialed[g.node] || time.Since(g.began) < gapForgotten {
+		if dialed[source] || dialed[g.node] || !g.forgotten {
 			return true
 		}
 	}
@@ -22,7 +20,8 @@ func (b *Backplane) Incomplete(group string) bool {
 		if !l.phase().isSource() {
 			continue
 		}
-		if l.jumped.Load() || l.peer.lacks(group) {
+		_, fetched := l.peer.refilling[group] // without a gap: the stream has moved from another link
+		if l.jumped.Load() || l.peer.continued && fetched || l.peer.lacks(group) {
 			return true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
+	"github.com/edgerelay/edgerelay/relay/history/ring"
 )
 
 // seeds returns the number of runs of a model: that of the environment, or the given one.
@@ -81,6 +82,34 @@ func TestModelOfLongOutages(t *testing.T) {
 		fetched += strings.Count(strings.Join(m.trace, "\n"), "dropped events fetched from the history")
 	})
 	if t.Logf("%d times events were fetched", fetched); fetched == 0 {
+		t.Error("no events are fetched from a history")
+	}
+}
+
+// As before, with real histories in memory. Each node gets events of the other one late, which are gaps of its
+// history and concern no event of its own.
+func TestModelOfLongOutagesInMemory(t *testing.T) {
+	limits := relay.HistoryLimits{Count: 10_000, Bytes: 10 << 20, Age: time.Hour}
+	policy := relay.HistoryPolicy{Rules: []relay.HistoryRule{{Pattern: "*", HistoryLimits: limits}}}
+	fetched := 0
+	runs(t, seeds(10), 0, func(m *model) {
+		for _, n := range m.nodes {
+			n.told.SetHistory(ring.New(policy, time.Now))
+		}
+		for range 40 {
+			if m.step(8*time.Minute, 200) {
+				m.settle(10 * time.Second)
+			}
+		}
+		m.finish()
+		for _, n := range m.nodes {
+			if missing, groups := n.once(); missing != 0 || n.lost() != 0 {
+				m.t.Errorf("%s: %d events of %q did not come, %d count as lost", n.name, missing, groups, n.lost())
+			}
+		}
+		fetched += strings.Count(strings.Join(m.trace, "\n"), "dropped events fetched from the history")
+	})
+	if fetched == 0 {
 		t.Error("no events are fetched from a history")
 	}
 }

@@ -212,12 +212,11 @@ func (q *queue) renumber(last uint64) {
 	if q.dropped > 0 {
 		next++
 	}
-	if !q.refetches || q.base <= next {
+	if !q.refetches || q.base == next {
 		return
 	}
-	by := q.base - next
 	for group, number := range q.holes {
-		q.holes[group] = max(number, q.base-1) - by
+		q.holes[group] = max(number, q.base-1) + next - q.base
 	}
 	q.base = next
 }
@@ -226,6 +225,24 @@ func (q *queue) renumber(last uint64) {
 func (r *refill) isComplete(events []*event) bool {
 	isFirst := func(e *event) bool { return e.position == r.after }
 	return len(events) >= r.awaited && slices.ContainsFunc(events, isFirst)
+}
+
+// lacks reports whether a page has fewer events, besides those that are held, than were dropped. q.mu is held.
+func (r *refill) lacks(page []*event) bool {
+	if r.hole == nil {
+		return false
+	}
+	held := make(map[relay.Position]bool, len(r.held))
+	for _, e := range r.held {
+		held[e.position] = true
+	}
+	fetched := 0
+	for _, e := range page {
+		if !held[e.position] {
+			fetched++
+		}
+	}
+	return fetched < r.hole.count()
 }
 
 // refetch reads the dropped events of groups from the history, for the link that continues the stream.

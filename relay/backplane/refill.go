@@ -108,7 +108,9 @@ func (s *stream) readPages(ctx context.Context, list []*refill) [][]*event {
 	}
 	queries := make([]relay.HistoryQuery, len(list))
 	for n, r := range list {
-		queries[n] = relay.HistoryQuery{Group: r.group, After: []relay.Position{r.after}}
+		queries[n] = relay.HistoryQuery{
+			Group: r.group, After: []relay.Position{r.after}, AcrossGaps: r.hole != nil, // gaps concern other events
+		}
 	}
 	for n, page := range history.Read(ctx, queries) {
 		if n < len(pages) && page.Err == nil && len(page.Resumable) == 1 && page.Resumable[0] == nil {
@@ -185,6 +187,11 @@ func (l *link) receiveRefilled(m message) {
 	}
 	if r := l.recent.Load(); r != nil && len(m.Missing) > 0 {
 		r.noteHoles(m.Missing)
+	}
+	for _, group := range m.Missing {
+		if _, ok := l.peer.refilling[group]; ok && l.peer.continued {
+			l.jumped.Store(true) // the peer reports how many events are lost
+		}
 	}
 	l.peer.answers = append(l.peer.answers, refilled{m.Groups, m.Missing, m.Until})
 	l.closeGaps()

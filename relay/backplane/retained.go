@@ -82,18 +82,22 @@ func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time
 	}()
 	number = q.base + uint64(q.sent)
 	limited := q.sent < q.count && q.pace.update(now, q.events[(q.first+q.sent)%len(q.events)], q.sentBytes)
+	paused := false
 	for size := 0; q.sent < q.count && size < most; q.sent++ {
 		e := q.events[(q.first+q.sent)%len(q.events)]
 		if limited && !q.pace.permits(now, e) {
 			q.wakeLater(now)
-			return number, events, loss
+			paused = true
+			break
 		}
 		size += e.cost()
 		q.sentBytes += e.cost()
 		events = append(events, e)
 	}
 	if q.sent < q.count {
-		q.wake()
+		if !paused {
+			q.wake()
+		}
 		if !q.reports.isDue() {
 			return number, events, loss
 		}

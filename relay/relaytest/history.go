@@ -237,3 +237,18 @@ func numbers(first, n int) (list []string) {
 	}
 	return list
 }
+
+// readsAcrossGaps reads from events on, behind which a gap is.
+func readsAcrossGaps(t *historyTest) {
+	t.n.Join("job_1")
+	at := t.n.publish(t, "job_1", "a", "b")
+	t.n.MarkGap(relay.Loss{Cause: relay.LossMailboxFull, Groups: []string{"job_1"}})
+	t.n.publish(t, "job_1", "c")
+	t.n.expectReason(t, "job_1", at[0], relay.NotRecoveredGap)
+	for i, position := range at {
+		p := t.n.read(t, relay.HistoryQuery{Group: "job_1", After: []relay.Position{position}, AcrossGaps: true})
+		if want := []string{"a", "b", "c"}[i:]; p.Err != nil || p.Resumable[0] != nil || !endsWith(p, want) {
+			t.Errorf("from event %d on: %q, want %q: %v, %v", i, missed(p, relay.Position{}), want, p.Err, p.Resumable)
+		}
+	}
+}

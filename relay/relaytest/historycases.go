@@ -332,6 +332,7 @@ func (t *historyTest) expectTail(texts []string, at []relay.Position, least, mos
 }
 
 var sharedTests = []historyCase{
+	{name: "reads across gaps", run: readsAcrossGaps},
 	{name: "resumes on another node", shared: true, run: func(t *historyTest) {
 		other := t.peer()
 		t.n.Join("job_1")

@@ -194,7 +194,9 @@ func (g *group) read(q relay.HistoryQuery) (p relay.HistoryPage) {
 	first := g.n
 	p.Resumable, p.First = make([]error, len(q.After)), make([]int, len(q.After))
 	for i, after := range q.After {
-		if p.Resumable[i] = g.resumable(after); p.Resumable[i] != nil {
+		err := g.resumable(after)
+		if err != nil && (err != relay.NotRecoveredGap || !q.AcrossGaps) {
+			p.Resumable[i] = err
 			continue
 		}
 		p.First[i] = g.behind(after)

@@ -305,7 +305,7 @@ func (r *reading) finish(v *view) {
 	for i, at := range r.After {
 		start := at.Micros - relay.HistorySlack
 		switch err := v.judge(at); {
-		case err != nil:
+		case err != nil && (err != relay.NotRecoveredGap || !r.AcrossGaps):
 			p.Resumable[i] = err
 		case r.cursor >= max(start, v.floor.Micros, 1): // Not everything was read.
 			p.Resumable[i] = relay.NotRecoveredTooMuch

@@ -28,6 +28,7 @@ type query struct {
 	group  string
 	after  []relay.Position
 	latest int
+	across bool // gaps do not matter, and the events of the positions are needed, too
 	head   bool // the newest position must be one to resume from
 	limits relay.HistoryLimits
 	// former is the run ID of another server that held the stream, empty if it is not known to be another one.
@@ -73,7 +74,9 @@ func (s *Store) Read(ctx context.Context, queries []relay.HistoryQuery) []relay.
 			continue
 		}
 		latest := min(max(q.Latest, 0), limits.Count)
-		wanted = append(wanted, query{group: q.Group, after: q.After, latest: latest, head: true, limits: limits})
+		wanted = append(wanted, query{
+			group: q.Group, after: q.After, latest: latest, across: q.AcrossGaps, head: true, limits: limits,
+		})
 		index = append(index, i)
 	}
 	for i, v := range s.readAll(ctx, wanted) {
@@ -315,7 +318,7 @@ func (v *view) page(q query) (p relay.HistoryPage) {
 	first := len(v.events)
 	p.Resumable, p.First = make([]error, len(q.after)), make([]int, len(q.after))
 	for i, after := range q.after {
-		begin, err := v.resume(after)
+		begin, err := v.resume(after, q.across)
 		if p.Resumable[i] = err; err == nil {
 			p.First[i] = begin
 			first = min(first, begin)
@@ -350,8 +353,9 @@ func (v *view) limit(limits relay.HistoryLimits) {
 	}
 }
 
-// resume returns the index of the first event behind a position, or the reason for which events may be missing.
-func (v *view) resume(after relay.Position) (begin int, err error) {
+// resume returns the index of the first event behind a position, or the reason for which events may be missing. Across
+// gaps, it returns the index of the position's own event.
+func (v *view) resume(after relay.Position, across bool) (begin int, err error) {
 	begin, kept := slices.BinarySearchFunc(v.events, after.Micros, func(ev relay.Event, micros int64) int {
 		return cmp.Compare(ev.Position.Micros, micros)
 	})
@@ -361,6 +365,8 @@ func (v *view) resume(after relay.Position) (begin int, err error) {
 	switch {
 	case !(isGap || isHead) && !(ours && (kept || after.Micros == v.removed)), after.Micros < v.removed:
 		return 0, relay.NotRecoveredUnknown
+	case across && kept && begin >= v.first:
+		return begin, nil
 	case after.Micros < v.gap, v.gap > 0 && !isGap && !isHead && after.Micros <= v.gap+relay.HistorySlack:
 		return 0, relay.NotRecoveredGap
 	}
