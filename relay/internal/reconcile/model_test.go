@@ -15,6 +15,8 @@ type model struct {
 	wanted      map[string]bool
 	destination map[string]bool
 	spoilt      map[string]bool // keys that the destination rejects
+	confirmed   map[string]bool // wanted keys that the destination held
+	missed      map[string]bool // keys that the destination lost since, unreported
 	flight      []Task[int]
 	tickets     map[*Ticket[int]]string
 }
@@ -33,11 +35,15 @@ func (m *model) step(b byte) {
 	case 3, 4:
 		m.set.Drop(key)
 		delete(m.wanted, key)
+		delete(m.confirmed, key)
+		delete(m.missed, key)
 	case 5:
 		m.set.Doubt(key)
-	case 6: // the destination loses an entry, and notifies
-		delete(m.destination, key)
-		m.set.Doubt(key)
+	case 6: // the destination loses an entry, and notifies unless it is away
+		m.lose(key)
+		if b>>4 < 8 {
+			m.set.Doubt(key)
+		}
 	case 7:
 		m.set.Rewrite()
 	case 8: // the connection breaks: the destination executes a part of the commands in flight
@@ -47,12 +53,14 @@ func (m *model) step(b byte) {
 			}
 		}
 		m.flight = nil
-		clear(m.destination)
+		for _, key := range modelKeys {
+			m.lose(key)
+		}
 		m.set.LoseAll()
 	case 9:
 		m.spoilt[key] = !m.spoilt[key]
 		if m.spoilt[key] {
-			delete(m.destination, key)
+			m.lose(key)
 		}
 		m.set.Doubt(key)
 	case 10: // executed, and the answer is lost
@@ -72,6 +80,14 @@ func (m *model) step(b byte) {
 	m.check()
 }
 
+// lose takes an entry from the destination.
+func (m *model) lose(key string) {
+	delete(m.destination, key)
+	if m.confirmed[key] {
+		m.missed[key] = true
+	}
+}
+
 // execute applies a command to the destination, and returns its outcome.
 func (m *model) execute(task Task[int]) Outcome {
 	key := task.Entry.Key
@@ -81,7 +97,7 @@ func (m *model) execute(task Task[int]) Outcome {
 			return Rejected
 		}
 		m.destination[key] = true
-	case Check:
+	case Check, Refresh:
 		switch {
 		case m.spoilt[key]:
 			return Rejected
@@ -111,7 +127,13 @@ func (m *model) answer() {
 func (m *model) end(o Outcome) {
 	task := m.flight[0]
 	m.flight = m.flight[1:]
-	m.set.End(task, o, errRejected, m.now)
+	recovery := m.set.End(task, o, errRejected, m.now)
+	if recovery == AfterLapse {
+		delete(m.missed, task.Entry.Key)
+	}
+	if task.Entry.InPlace() {
+		m.confirmed[task.Entry.Key] = true
+	}
 }
 
 // check checks the invariants of the Set after a step.
@@ -121,7 +143,7 @@ func (m *model) check() {
 		if e.wanted != m.wanted[e.Key] {
 			m.t.Fatalf("%s: wanted %v, want %v", e.Key, e.wanted, m.wanted[e.Key])
 		}
-		if action := next(e.phase, e.wanted, e.doubted); action == forget || (action != Nothing) && !e.queued {
+		if action := next(e.phase, e.wanted, e.doubted, e.expiring); action == forget || (action != Nothing) && !e.queued {
 			m.t.Fatalf("%s: phase %d needs action %d and is not queued", e.Key, e.phase, action)
 		}
 		if len(e.waiting) > 0 && e.phase == Placed && e.wanted && !e.doubted {
@@ -174,6 +196,9 @@ func (m *model) settle() {
 		m.t.Fatalf("%d entries, %d lapsed, %d faulty; want %d, 0, 0", m.set.Len(), m.set.LapsedCount(),
 			len(m.set.faulty), len(m.wanted))
 	}
+	for key := range m.missed {
+		m.t.Fatalf("%s: the destination lost the entry, and no recovery told", key)
+	}
 	for t, key := range m.tickets {
 		if waits(t) {
 			m.t.Fatalf("a caller still waits for %s", key)
@@ -184,7 +209,8 @@ func (m *model) settle() {
 func runModel(t *testing.T, steps []byte) {
 	m := model{
 		t: t, now: start, wanted: map[string]bool{}, destination: map[string]bool{},
-		spoilt: map[string]bool{}, tickets: map[*Ticket[int]]string{},
+		spoilt: map[string]bool{}, confirmed: map[string]bool{}, missed: map[string]bool{},
+		tickets: map[*Ticket[int]]string{},
 	}
 	for _, b := range steps {
 		m.step(b)

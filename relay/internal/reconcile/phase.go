@@ -12,9 +12,10 @@ const (
 	Placed
 	// Faulty means that the destination rejects this entry, for a reason that concerns no other entry.
 	Faulty
-	// Placing, Checking, Removing and Examining mean that a command is in flight.
+	// Placing, Checking, Refreshing, Removing and Examining mean that a command is in flight.
 	Placing
 	Checking
+	Refreshing
 	Removing
 	Examining
 )
@@ -32,6 +33,8 @@ const (
 	Place
 	// Check asks whether a placed entry is still there.
 	Check
+	// Refresh writes a placed entry again, before the entry expires, and must not add an entry that is gone.
+	Refresh
 	// Remove deletes the entry.
 	Remove
 	// Examine asks whether a faulty entry can be placed now.
@@ -44,23 +47,24 @@ const (
 type Outcome uint8
 
 const (
-	// Done means that the command succeeded: the entry was placed, is still there, was removed, or can be placed.
+	// Done means that the command succeeded: the entry was placed, is still there, was written again, was removed, or
+	// can be placed.
 	Done Outcome = iota
-	// Missing is the answer to a check that did not find the entry.
+	// Missing is the answer to a check or a refresh that did not find the entry.
 	Missing
 	// Failed means that the destination failed. The command may or may not have been executed.
 	Failed
 	// Unsent means that the command was certainly not executed.
 	Unsent
-	// Unknowable means that a check cannot be answered. The entry is placed again.
+	// Unknowable means that a check cannot be answered. The entry is refreshed instead.
 	Unknowable
 	// Rejected means that the destination rejects this entry and works for others.
 	Rejected
 )
 
 // next returns the action that an entry needs. doubted is whether a placed entry has to be checked, or a faulty
-// entry examined.
-func next(p Phase, wanted, doubted bool) Action {
+// entry examined; expiring is whether a placed entry has to be written again.
+func next(p Phase, wanted, doubted, expiring bool) Action {
 	switch {
 	case p.InFlight():
 		return Nothing
@@ -70,6 +74,8 @@ func next(p Phase, wanted, doubted bool) Action {
 		return Remove
 	case p == Absent, p == Uncertain:
 		return Place
+	case p == Placed && expiring:
+		return Refresh
 	case !doubted:
 		return Nothing
 	case p == Faulty:
@@ -85,6 +91,8 @@ func begin(a Action) Phase {
 		return Placing
 	case Check:
 		return Checking
+	case Refresh:
+		return Refreshing
 	case Remove:
 		return Removing
 	}
@@ -104,7 +112,7 @@ func end(p Phase, o Outcome) (after Phase, repeat bool) {
 			return Absent, false
 		}
 		return Uncertain, false
-	case Checking:
+	case Checking, Refreshing: // Only these can tell that the entry was gone, so a failure must not lead to Placing.
 		switch o {
 		case Done:
 			return Placed, false
@@ -112,8 +120,6 @@ func end(p Phase, o Outcome) (after Phase, repeat bool) {
 			return Absent, false
 		case Rejected:
 			return Faulty, false
-		case Unknowable:
-			return Uncertain, false
 		}
 		return Placed, true
 	case Removing:

@@ -25,16 +25,16 @@ type Entry[V any] struct {
 	Key   string
 	Value V
 
-	wanted  bool
-	phase   Phase
-	attempt uint64 // counts commands, so that End recognizes a late answer
-	queued  bool   // in Set.queue
-	doubted bool   // to be checked, or examined if faulty
-	rewrite bool   // to be placed again, because the entry expires
-	lapsed  bool   // was placed, and vanished without being dropped
-	late    bool   // a caller was answered before the entry was placed
-	fault   fault
-	waiting []*Ticket[V]
+	wanted   bool
+	phase    Phase
+	attempt  uint64 // counts commands, so that End recognizes a late answer
+	queued   bool   // in Set.queue
+	doubted  bool   // to be checked, or examined if faulty
+	expiring bool   // to be refreshed
+	lapsed   bool   // was placed, and vanished without being dropped
+	late     bool   // a caller was answered before the entry was placed
+	fault    fault
+	waiting  []*Ticket[V]
 }
 
 // fault is why an entry is faulty.
@@ -57,7 +57,9 @@ func (e *Entry[V]) Lapsed() bool { return e.lapsed }
 func (e *Entry[V]) Fault() error { return e.fault.err }
 
 // InPlace reports whether the entry is wanted and placed.
-func (e *Entry[V]) InPlace() bool { return e.wanted && (e.phase == Placed || e.phase == Checking) }
+func (e *Entry[V]) InPlace() bool {
+	return e.wanted && (e.phase == Placed || e.phase == Checking || e.phase == Refreshing)
+}
 
 // Set is the entries of a destination. The zero value is empty and ready for use.
 // See docs/decisions/layout.md#why-is-there-one-reconciler
@@ -181,16 +183,15 @@ func (s *Set[V]) DoubtAll(faulty bool) {
 	}
 }
 
-// Rewrite places every wanted entry again, before any expires.
+// Rewrite writes every wanted entry again, before any expires. An entry that has vanished unnoticed lapses: placing it
+// straight away would hide that events were missed.
 func (s *Set[V]) Rewrite() {
 	for _, e := range s.entries {
 		switch {
 		case !e.wanted:
 			continue
-		case e.phase == Placed:
-			e.phase = Uncertain
-		case e.phase == Placing, e.phase == Checking:
-			e.rewrite = true
+		case e.InPlace(), e.phase == Placing:
+			e.expiring = true
 		case e.phase == Faulty:
 			e.doubted = true
 		}
@@ -211,7 +212,7 @@ func (s *Set[V]) Lost(e *Entry[V]) {
 		s.flying--
 	}
 	e.attempt++
-	e.phase, e.doubted, e.rewrite = Absent, false, false
+	e.phase, e.doubted, e.expiring = Absent, false, false
 	s.clearFault(e)
 	s.schedule(e)
 }
@@ -246,7 +247,7 @@ func (s *Set[V]) NextRetry() (at time.Time) {
 // schedule queues an entry that needs a command, forgets an entry at the end of its life, and answers callers with
 // nothing left to wait for.
 func (s *Set[V]) schedule(e *Entry[V]) {
-	switch next(e.phase, e.wanted, e.doubted) {
+	switch next(e.phase, e.wanted, e.doubted, e.expiring) {
 	case forget:
 		s.forget(e)
 		return

@@ -179,7 +179,7 @@ func TestLateJoin(t *testing.T) {
 	if r := s.do(Place, Done); r != AfterLapse {
 		t.Errorf("recovery %d, want %d", r, AfterLapse)
 	}
-	if s.Rewrite(); s.do(Place, Done) != Complete {
+	if s.Rewrite(); s.do(Refresh, Done) != Complete {
 		t.Error("a rewrite is a loss")
 	}
 }
@@ -289,15 +289,16 @@ func TestDropAll(t *testing.T) {
 	}
 }
 
-func TestUnknowableCheckPlacesAgain(t *testing.T) {
+func TestUnknowableCheckRefreshes(t *testing.T) {
 	s := set{t: t}
 	s.want("a")
 	s.do(Place, Done)
 	s.Doubt("a")
 	s.do(Check, Unknowable)
-	if r := s.do(Place, Done); r != Complete {
+	if r := s.do(Refresh, Done); r != Complete {
 		t.Errorf("recovery %d, want %d", r, Complete)
 	}
+	s.idle()
 }
 
 func TestRewriteWhileChecking(t *testing.T) {
@@ -308,8 +309,36 @@ func TestRewriteWhileChecking(t *testing.T) {
 	task := s.take(Check)
 	s.Rewrite()
 	s.End(task, Done, nil, start)
-	s.do(Place, Done)
+	s.do(Refresh, Done)
 	s.idle()
+}
+
+// A rewrite must not hide that an entry had vanished, whatever happens before its answer.
+func TestRewriteNoticesALapse(t *testing.T) {
+	for name, between := range map[string]func(*set){
+		"at once":                  func(*set) {},
+		"after a failed refresh":   func(s *set) { s.do(Refresh, Failed) },
+		"after an unsent refresh":  func(s *set) { s.do(Refresh, Unsent) },
+		"after a notification":     func(s *set) { s.Doubt("a") },
+		"after another connection": func(s *set) { s.DoubtAll(true) },
+		"rewritten twice":          func(s *set) { s.Rewrite() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := set{t: t}
+			s.want("a")
+			s.do(Place, Done)
+			s.Rewrite()
+			between(&s)
+			if r := s.do(Refresh, Missing); r != Complete {
+				t.Errorf("recovery %d before the entry is placed, want %d", r, Complete)
+			}
+			s.do(Place, Failed)
+			if r := s.do(Place, Done); r != AfterLapse {
+				t.Errorf("recovery %d, want %d", r, AfterLapse)
+			}
+			s.idle()
+		})
+	}
 }
 
 // A ticket can wait for entries of several sets.
@@ -334,7 +363,7 @@ func TestRewriteWhilePlacing(t *testing.T) {
 	task := s.take(Place)
 	s.Rewrite()
 	s.End(task, Done, nil, start)
-	s.do(Place, Done)
+	s.do(Refresh, Done)
 	if s.idle(); waits(ticket) {
 		t.Error("the caller still waits")
 	}

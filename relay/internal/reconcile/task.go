@@ -36,14 +36,14 @@ func (s *Set[V]) Next(n int) []Task[V] {
 			s.stale--
 			continue
 		}
-		action := next(e.phase, e.wanted, e.doubted)
+		action := next(e.phase, e.wanted, e.doubted, e.expiring)
 		if action == Nothing || action == forget {
 			s.schedule(e)
 			continue
 		}
 		e.phase = begin(action)
 		s.flying++
-		e.doubted, e.rewrite = false, false
+		e.doubted, e.expiring = false, false
 		e.attempt++
 		tasks = append(tasks, Task[V]{e, action, e.attempt})
 	}
@@ -76,15 +76,19 @@ func (s *Set[V]) advance(e *Entry[V], o Outcome, err error, now time.Time) {
 	before := e.phase
 	var repeat bool
 	e.phase, repeat = end(before, o)
-	e.doubted = e.doubted || repeat
+	if before == Refreshing || o == Unknowable {
+		e.expiring = e.expiring || repeat
+	} else {
+		e.doubted = e.doubted || repeat
+	}
 	fault := e.fault.err // nil if the entry was dropped and wanted again meanwhile
 	if o == Rejected && err != nil {
 		fault = err
 	}
-	if e.phase == Placed && e.rewrite || e.phase == Faulty && (!e.wanted || fault == nil) {
+	if e.phase == Faulty && (!e.wanted || fault == nil) {
 		e.phase = Uncertain
 	}
-	if before == Checking && e.wanted && (e.phase == Absent || e.phase == Faulty) {
+	if (before == Checking || before == Refreshing) && e.wanted && (e.phase == Absent || e.phase == Faulty) {
 		s.setLapsed(e, true)
 	}
 	switch {

@@ -189,6 +189,13 @@ func (r *reconciler) execute(ctx context.Context, tasks []reconcile.Task[string]
 			pipe.Expire(ctx, key, settings.GroupExpiry)
 		case reconcile.Check:
 			replies[i] = pipe.ZScore(ctx, key, member)
+		case reconcile.Refresh:
+			// With CH the reply is 1 if the member was there, because its score changes.
+			// See docs/decisions/layers.md#why-is-a-membership-refreshed-with-zadd-xx
+			replies[i] = pipe.ZAddArgs(ctx, key, goredis.ZAddArgs{
+				XX: true, Ch: true, Members: []goredis.Z{{Score: float64(now.UnixMicro()) / 1e6, Member: member}},
+			})
+			pipe.Expire(ctx, key, settings.GroupExpiry)
 		case reconcile.Remove:
 			if ends, stays := r.outlives(t.Entry.Key, now); stays {
 				replies[i] = pipe.ZAddXX(ctx, key, goredis.Z{Score: ends, Member: member})
@@ -250,12 +257,14 @@ func outcomeOf(a reconcile.Action, reply goredis.Cmder, err error, anyPlaced fun
 	case redisnet.WrongType(err):
 		return reconcile.Rejected
 	case redisnet.IsReply(err) && strings.HasPrefix(err.Error(), "NOPERM") && anyPlaced():
-		if a == reconcile.Check { // Whether the member is there stays unknown; the user may still add the member.
+		if a == reconcile.Check { // Whether the member is there stays unknown; the user may still write the member.
 			return reconcile.Unknowable
 		}
 		return reconcile.Rejected
 	case err != nil:
 		return reconcile.Failed
+	case a == reconcile.Refresh && reply.(*goredis.IntCmd).Val() == 0:
+		return reconcile.Missing
 	case a == reconcile.Examine:
 		if kind := reply.(*goredis.StatusCmd).Val(); kind != "zset" && kind != "none" {
 			return reconcile.Rejected
@@ -269,7 +278,7 @@ func (r *reconciler) note(t reconcile.Task[string], outcome reconcile.Outcome, e
 	b := r.members.broker
 	switch {
 	case outcome == reconcile.Missing,
-		outcome == reconcile.Rejected && t.Action == reconcile.Check:
+		outcome == reconcile.Rejected && (t.Action == reconcile.Check || t.Action == reconcile.Refresh):
 		b.health.Repairs.Add(1)
 	}
 	switch {
@@ -287,7 +296,7 @@ func (r *reconciler) note(t reconcile.Task[string], outcome reconcile.Outcome, e
 func (r *reconciler) anyPlaced() bool {
 	for g := range r.groups.All {
 		switch g.Phase() {
-		case reconcile.Placed, reconcile.Checking, reconcile.Removing:
+		case reconcile.Placed, reconcile.Checking, reconcile.Refreshing, reconcile.Removing:
 			return true
 		}
 	}
