@@ -129,6 +129,14 @@ func TestAdminAPIKeepsItsContract(t *testing.T) {
 		call("GET", "/edgerelay/presence", query, "")
 	}
 	_ = here.Close(1000)
+	if err := testkit.Poll(patience, nil, func() error { // it must not be closed by the call below
+		if n := s.scrape().value("edgerelay_connections"); n != 1 {
+			return fmt.Errorf("%v connections", n)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for _, body := range []string{``, `{}`, `[]`, `{"usr": "x"}`, `{"user": "x"} x`, `{"user": "x", "code": 1006}`, `{"user": "x", "reason": "` + strings.Repeat("x", 124) + `"}`, `{"address": "x"}`} {
 		if answer := call("POST", "/edgerelay/connections/close", "", body); !strings.HasPrefix(answer, `{"error":`) {
 			t.Errorf("close %s: %s", body, answer)

@@ -39,7 +39,7 @@ func TestRedisRestartsWhilePeerIsDown(t *testing.T) {
 	s.churn(ctx)
 	returns := scaleOf(t, scale{restarts: 3}, scale{length: time.Minute, restarts: 12}).restarts
 	for n := range returns {
-		testkit.Pause(nil, 1500*time.Millisecond)
+		testkit.Pause(nil, 4*time.Second)
 		s.setUp(far, false)
 		if n%3 == 1 {
 			far.Kill()
