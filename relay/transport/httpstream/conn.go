@@ -14,12 +14,12 @@ const stuckTimeout = 5 * time.Second
 // goroutine at a time may read, and one write.
 type Conn struct {
 	stream Stream
-	cut    func()   // see [Options]
-	set    *Set     // nil if there is none
-	served Protocol // nil until Serve
+	cut    func() // see [Options]
+	set    *Set   // nil if there is none
 
 	mu sync.Mutex
 	// The lock guards the fields below, and every use of the stream but Read and Write.
+	served   Protocol // nil until Serve
 	writing  bool
 	closed   bool
 	armed    bool // timer runs
@@ -38,7 +38,24 @@ type Protocol interface {
 }
 
 // Serve has the goroutine that serves the stream call p, after the handshake.
-func (c *Conn) Serve(p Protocol) { c.served = p }
+func (c *Conn) Serve(p Protocol) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.served = p
+}
+
+// evict closes the connection in the way of its protocol, or at once if the handshake is not over: then there is no
+// protocol yet.
+func (c *Conn) evict(code int, reason string) {
+	c.mu.Lock()
+	served := c.served
+	c.mu.Unlock()
+	if served == nil {
+		_ = c.Close()
+		return
+	}
+	served.Close(code, reason)
+}
 
 // Read implements [net.Conn].
 func (c *Conn) Read(b []byte) (int, error) { return c.stream.Read(b) }

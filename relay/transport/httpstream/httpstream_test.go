@@ -1,15 +1,20 @@
 package httpstream
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 // fakeStream is a Stream whose writes wait for a token, or for the end.
@@ -213,5 +218,68 @@ func TestEviction(t *testing.T) {
 		}
 		_ = later.Close()
 		<-stays
+	})
+}
+
+// An eviction holds no connection that has ended: with it goes the configuration that accepted it.
+func TestEvictionForgetsEndedConnections(t *testing.T) {
+	var set Set
+	open, stays := start(newFakeStream(), Options{Set: &set})
+	ended := func() weak.Pointer[Conn] {
+		c, returned := start(newFakeStream(), Options{Set: &set})
+		set.Evict(time.Hour, 1012, "")
+		_ = c.Close()
+		<-returned
+		return weak.Make(c)
+	}()
+	testkit.Eventually(t, "the end of a connection", func() error {
+		if runtime.GC(); ended.Value() != nil {
+			return errors.New("the connection is still reachable")
+		}
+		return nil
+	})
+	_ = open.Close()
+	<-stays
+}
+
+// A connection that is evicted during its handshake ends.
+func TestEvictionDuringAHandshake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var set Set
+		s := newFakeStream()
+		o := Options{Set: &set, Open: func(http.ResponseWriter) (Stream, error) { return s, nil }}
+		began := time.Now()
+		Serve(httptest.NewRecorder(), o, func(w http.ResponseWriter) {
+			c, _ := HandshakeOf(w).Accept(w)
+			set.Evict(time.Minute, 1012, "")
+			time.Sleep(time.Hour)
+			c.Serve(&untilEnd{Conn: c})
+		})
+		if took := time.Since(began); took != time.Hour || set.Len() != 0 {
+			t.Errorf("the connection ended after %v, and %d are open", took, set.Len())
+		}
+		if _, err := s.Read(nil); err != io.EOF {
+			t.Error(err)
+		}
+	})
+}
+
+// A connection that is to be evicted is not evicted earlier or later by another eviction.
+func TestEvictionsOfOneSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var set Set
+		began := time.Now()
+		_, first := start(newFakeStream(), Options{Set: &set})
+		set.Evict(time.Hour, 1012, "")
+		_, second := start(newFakeStream(), Options{Set: &set})
+		set.Evict(24*time.Hour, 1012, "")
+		<-first
+		if took := time.Since(began); took > time.Hour {
+			t.Errorf("the first connection was evicted after %v, want an hour at most", took)
+		}
+		<-second
+		if took := time.Since(began); took > 24*time.Hour || set.Len() != 0 {
+			t.Errorf("the second connection was evicted after %v, and %d are open", took, set.Len())
+		}
 	})
 }

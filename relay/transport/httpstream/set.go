@@ -1,9 +1,7 @@
 package httpstream
 
 import (
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 )
@@ -13,8 +11,9 @@ type Set struct {
 	// Parent has the connections of several sets, if it is not nil.
 	Parent *Set
 
-	mu    sync.Mutex
-	conns map[*Conn]struct{}
+	mu sync.Mutex
+	// conns has the eviction of each connection, nil without one.
+	conns map[*Conn]*eviction
 }
 
 // add adds an open connection.
@@ -26,9 +25,9 @@ func (s *Set) add(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conns == nil {
-		s.conns = map[*Conn]struct{}{}
+		s.conns = map[*Conn]*eviction{}
 	}
-	s.conns[c] = struct{}{}
+	s.conns[c] = nil
 }
 
 // remove removes a connection that has ended.
@@ -39,6 +38,9 @@ func (s *Set) remove(c *Conn) {
 	s.Parent.remove(c)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e := s.conns[c]; e != nil {
+		e.drop(c)
+	}
 	delete(s.conns, c)
 }
 
@@ -49,50 +51,61 @@ func (s *Set) Len() int {
 	return len(s.conns)
 }
 
-// has reports whether a connection is open.
-func (s *Set) has(c *Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.conns[c]
-	return ok
-}
-
-// Evict closes all connections that are open now, in random order, evenly spread over a time. Evict returns at once.
+// Evict closes all connections that are open now, in random order, evenly spread over a time. Evict returns at once. A
+// connection that an earlier call is to close keeps its time.
 func (s *Set) Evict(over time.Duration, code int, reason string) {
 	s.mu.Lock()
-	conns := slices.Collect(maps.Keys(s.conns))
-	s.mu.Unlock()
-	if len(conns) == 0 {
+	defer s.mu.Unlock()
+	e := &eviction{set: s, code: code, reason: reason, conns: map[*Conn]struct{}{}}
+	for c, earlier := range s.conns {
+		if earlier == nil {
+			s.conns[c] = e
+			e.conns[c] = struct{}{}
+		}
+	}
+	if len(e.conns) == 0 {
 		return
 	}
-	rand.Shuffle(len(conns), func(i, k int) { conns[i], conns[k] = conns[k], conns[i] })
-	e := &eviction{s, conns, over / time.Duration(len(conns)), code, reason}
+	e.interval = over / time.Duration(len(e.conns))
 	// The first one waits too: a reload must not disconnect the only client of a server at once.
-	time.AfterFunc(rand.N(e.interval+1), e.next)
+	e.timer = time.AfterFunc(rand.N(e.interval+1), e.next)
 }
 
 // eviction is an eviction in progress. A timer and no goroutine waits, since an eviction may last for an hour.
+//
+// It has only open connections: each one holds the server and the whole configuration that accepted it. The set's lock
+// guards all fields.
 type eviction struct {
 	set      *Set
-	conns    []*Conn // the last one is next
+	conns    map[*Conn]struct{}
+	timer    *time.Timer
 	interval time.Duration
 	code     int
 	reason   string
 }
 
-// next closes the next connection that is still open.
+// next closes one of the connections. The order of a map's iteration is random.
 func (e *eviction) next() {
-	for len(e.conns) > 0 {
-		last := len(e.conns) - 1
-		c := e.conns[last]
-		e.conns[last] = nil
-		e.conns = e.conns[:last]
-		if e.set.has(c) {
-			c.served.Close(e.code, e.reason)
-			break
-		}
+	e.set.mu.Lock()
+	var c *Conn
+	for c = range e.conns {
+		break
+	}
+	if c != nil {
+		e.drop(c)
 	}
 	if len(e.conns) > 0 {
-		time.AfterFunc(e.interval, e.next)
+		e.timer.Reset(e.interval)
+	}
+	e.set.mu.Unlock()
+	if c != nil {
+		c.evict(e.code, e.reason)
+	}
+}
+
+// drop forgets a connection that has ended or is being closed.
+func (e *eviction) drop(c *Conn) {
+	if delete(e.conns, c); len(e.conns) == 0 {
+		e.timer.Stop()
 	}
 }
