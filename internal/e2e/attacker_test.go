@@ -122,8 +122,11 @@ func (s *siege) usage() usage {
 	s.t.Helper()
 	var u usage
 	fmt.Sscanf(fetch(s.t, s.relay.Admin+"/debug/pprof/goroutine?debug=1"), "goroutine profile: total %d", &u.goroutines)
-	_, heap, _ := strings.Cut(fetch(s.t, s.relay.Admin+"/debug/pprof/heap?gc=1&debug=1"), "# HeapInuse = ")
-	fmt.Sscan(heap, &u.heap)
+	heap, _, err := s.relay.Memory()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	u.heap = int64(heap)
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.relay.PID()))
 	if err != nil {
 		s.t.Fatal(err)

@@ -54,13 +54,13 @@ func kernelBytes(t *testing.T, r *peers.Relay) (sum int) {
 }
 
 // heapBytes is how many bytes live on the relay's heap.
-func heapBytes(t *testing.T, r *peers.Relay) (n int) {
+func heapBytes(t *testing.T, r *peers.Relay) int {
 	t.Helper()
-	_, rest, _ := strings.Cut(fetch(t, r.Admin+"/debug/pprof/heap?gc=1&debug=1"), "# HeapAlloc = ")
-	if _, err := fmt.Sscan(rest, &n); err != nil {
+	heap, _, err := r.Memory()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return heap
 }
 
 // A client that does not read costs at most 1.5 MiB with the default queue, heap and kernel together, until it times

@@ -134,8 +134,12 @@ type relayState struct{ goroutines, heap float64 }
 
 // state returns what the relay needs after a garbage collection.
 func (c *leavingCrowd) state() relayState {
-	fetch(c.t, c.relay.Admin+"/debug/pprof/heap?gc=1")
-	return relayState{c.metric("go_goroutines"), c.metric("go_memstats_heap_alloc_bytes")}
+	c.t.Helper()
+	heap, _, err := c.relay.Memory()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return relayState{c.metric("go_goroutines"), float64(heap)}
 }
 
 // metric returns the value of a metric.

@@ -69,18 +69,41 @@ func (k *soak) rest() {
 	}
 	if err := testkit.Poll(patience, nil, check); err != nil {
 		k.t.Errorf("%s the relay at rest after %d plays: %v", time.Now().Format(time.TimeOnly), len(k.readings)+1, err)
-		if profile, err := get(k.relay.Admin + "/debug/pprof/heap"); err == nil {
-			file := filepath.Join(os.TempDir(), fmt.Sprintf("soak-%d-heap-%d.pb.gz", os.Getpid(), len(k.readings)+1))
-			k.t.Logf("its heap is in %s: %v", file, os.WriteFile(file, []byte(profile), 0o600))
-		}
+		k.keepHeaps(1, k.first)
+		k.keepHeaps(len(k.readings)+1, k.heaps())
 		for _, path := range []string{"/debug/pprof/goroutine?debug=1", "/edgerelay/status", "/edgerelay/peers"} {
 			if text, err := get(k.relay.Admin + path); err == nil {
 				fmt.Println(text)
 			}
 		}
 	}
+	if len(k.readings) == 0 {
+		k.first = k.heaps()
+	}
 	k.readings = append(k.readings, now)
 	k.t.Logf("%s: at rest after %v\n%s", time.Now().Format(time.TimeOnly), time.Since(began).Round(time.Second), k.table())
+}
+
+// heaps returns the profiles of the nodes' heaps.
+func (k *soak) heaps() map[string]string {
+	profiles := map[string]string{}
+	for name, r := range map[string]*peers.Relay{"relay": k.relay, "ring": k.ring} {
+		profile, err := get(r.Admin + "/debug/pprof/heap?gc=1")
+		if err != nil {
+			k.t.Errorf("the heap of %s: %v", name, err)
+			continue
+		}
+		profiles[name] = profile
+	}
+	return profiles
+}
+
+// keepHeaps writes the profiles of a rest to files. `go tool pprof -diff_base` compares those of two rests.
+func (k *soak) keepHeaps(rest int, profiles map[string]string) {
+	for name, profile := range profiles {
+		file := filepath.Join(os.TempDir(), fmt.Sprintf("soak-%d-%s-heap-%d.pb.gz", os.Getpid(), name, rest))
+		k.t.Logf("the heap of %s at rest %d is in %s: %v", name, rest, file, os.WriteFile(file, []byte(profile), 0o600))
+	}
 }
 
 // idle returns the number of keys in all Redis servers, and an error while the relay has clients, or Redis holds a key of

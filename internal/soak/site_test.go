@@ -272,7 +272,8 @@ func (s *site) onRedis(store *peers.Redis, features string) string {
 		"\n\t}\n", 1)
 }
 
-// ringFile is the Caddyfile of the node in memory.
+// ringFile is the Caddyfile of the node in memory. Idempotency keys are in its memory as well. They expire during the
+// first play, so that a later rest has as many as the first.
 func (s *site) ringFile(variant int) string {
 	return fmt.Sprintf(`{
 	admin {$ADMIN}
@@ -304,9 +305,10 @@ func (s *site) ringFile(variant int) string {
 			groups *
 			rate 100000
 		}
+		idempotency %v
 	}
 	edgerelay
 	respond ok
 }
-`, 5000+variant%2, s.age, publishKey)
+`, 5000+variant%2, s.age, publishKey, s.age)
 }

@@ -45,7 +45,8 @@ type soak struct {
 	plays    int // with faults; the relay rests between them
 	events   *plain
 	parts    []part
-	readings []reading // at rest
+	readings []reading         // at rest
+	first    map[string]string // the profiles of the nodes' heaps at the first rest
 }
 
 func newSoak(t *testing.T, long bool) *soak {

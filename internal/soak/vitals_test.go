@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"testing"
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
@@ -26,9 +27,11 @@ type vitals struct {
 
 // measure takes a relay's measures, and lists the keys of the given servers.
 func measure(r *peers.Relay, stores ...*peers.Redis) (v vitals, err error) {
-	if _, err := get(r.Admin + "/debug/pprof/heap?gc=1"); err != nil {
+	heap, stacks, err := r.Memory()
+	if err != nil {
 		return v, err
 	}
+	v.heap = heap + stacks
 	profile, err := get(r.Admin + "/debug/pprof/goroutine?debug=1")
 	if err != nil {
 		return v, err
@@ -69,7 +72,6 @@ func measure(r *peers.Relay, stores ...*peers.Redis) (v vitals, err error) {
 	if err != nil {
 		return v, err
 	}
-	v.heap = int(m["go_memstats_heap_alloc_bytes"] + m["go_memstats_stack_inuse_bytes"])
 	v.connections = int(m["edgerelay_connections"])
 	for name, value := range m {
 		switch family, _, _ := strings.Cut(name, "{"); family {
@@ -139,3 +141,37 @@ func get(url string) (string, error) {
 }
 
 func mib(bytes int) float64 { return float64(bytes) / (1 << 20) }
+
+// A measure does not count the memory that the measure itself needs. Each collection comes with a profile of the heap.
+// The profile grows with the number of places that have ever allocated, as far as the rate of profiling has seen them.
+func TestMeasureExcludesItself(t *testing.T) {
+	heap := func(profiled string) int {
+		t.Setenv("GODEBUG", "memprofilerate="+profiled)
+		v, err := measure(peers.StartRelay(t, inMemory))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.heap
+	}
+	all, none := heap("512"), heap("0")
+	if all > none+1<<20 {
+		t.Errorf("%.1f MiB of heap and stacks with a profile, %.1f without one", mib(all), mib(none))
+	}
+}
+
+const inMemory = `{
+	admin {$ADMIN}
+	metrics
+	log {
+		level WARN
+	}
+	edgerelay {
+		channel_layer memory
+		auth none
+	}
+}
+{$SITE} {
+	edgerelay
+	respond ok
+}
+`
