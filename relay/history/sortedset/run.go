@@ -92,7 +92,7 @@ func (h *host) renew(ctx context.Context) error {
 		switch {
 		case !g.member && now.Sub(g.used) > g.lifetime():
 			delete(h.groups, name)
-		case !now.Before(g.expireAt) && (g.member || g.expireAt.IsZero()):
+		case !now.Before(g.expireAt) && (g.member || g.usedSinceRenewal()):
 			pipe.PExpire(ctx, h.store.groupKey(name), g.lifetime())
 			renewed = append(renewed, g)
 		}
@@ -110,4 +110,10 @@ func (h *host) renew(ctx context.Context) error {
 		g.expireAt = now.Add(g.lifetime() / 4)
 	}
 	return nil
+}
+
+// usedSinceRenewal reports whether the group's key may have no expiry: if Redis had lost the key, the next event made it
+// anew. The host's lock is held.
+func (g *group) usedSinceRenewal() bool {
+	return g.expireAt.IsZero() || !g.used.Before(g.expireAt.Add(-g.lifetime()/4))
 }

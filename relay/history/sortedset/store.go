@@ -233,6 +233,9 @@ func (s *Store) setMember(groups []string, member bool) {
 				if member && g.ageAt.IsZero() { // Events may be left of nodes that have gone.
 					g.ageAt = g.used.Add(g.limits.Age)
 				}
+				if !member {
+					g.expireAt = time.Time{} // this node may end before the next renewal is due
+				}
 			}
 		}
 		h.mu.Unlock()
