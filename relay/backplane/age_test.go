@@ -99,6 +99,36 @@ func TestExpiryAndLinks(t *testing.T) {
 	})
 }
 
+// A link that takes the place of one that still stands, such as a slow one, has no more time for old events.
+func TestReplacedLinkHasNoMoreTime(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		outage time.Duration
+		stays  bool
+	}{{"beside the former link", 0, false}, {"after a short break", time.Second, false}, {"after an outage", 20 * time.Second, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, _ := agingQueue(time.Minute)
+				q.base, q.refetches = 1, true
+				attach := func() { q.attach(newQueue(1000), 0, 0, func(_, _ uint64, _ []*refill) {}) }
+				attach()
+				q.push(textEvent("a", 0))
+				time.Sleep(time.Minute - c.outage)
+				if c.outage > 0 {
+					q.detach()
+					time.Sleep(c.outage)
+				}
+				attach()
+				time.Sleep(10 * time.Second)
+				q.sweep()
+				if stays := q.count == 1; stays != c.stays {
+					t.Errorf("the event stays: %v, want %v", stays, c.stays)
+				}
+			})
+		})
+	}
+}
+
 // A report follows once a second, although the queue is never empty. Its series of drops is one.
 func TestLossesAreReportedUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

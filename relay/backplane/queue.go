@@ -68,6 +68,7 @@ type queue struct {
 	released  released
 	reports   reports // of losses, until the peer confirms them
 	pace      pacer
+	absent    time.Time // since when no link has the queue; zero: one has
 	losses
 	refills   map[string]*refill // by group: live events of these groups are held
 	heldBytes int                // of these

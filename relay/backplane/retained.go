@@ -171,7 +171,11 @@ func (q *queue) attach(
 	q.sent, q.sentBytes = 0, 0
 	list = q.beginRefetch()
 	q.renumber(last)
-	q.age.suspend(q.refetches)
+	// A link that takes the place of a slow one has no more time: every event would be late by as much.
+	if outage := !q.absent.IsZero() && time.Since(q.absent) > redialTime; outage || len(list) > 0 {
+		q.age.suspend(q.refetches)
+	}
+	q.absent = time.Time{}
 	announce(q.base, q.base+uint64(q.count)-1, list)
 	if q.answer != nil {
 		q.tellHoles()
@@ -199,7 +203,7 @@ func (q *queue) missReleased(last uint64) bool {
 func (q *queue) detach() (last uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.signal, q.answer = nil, nil
+	q.signal, q.answer, q.absent = nil, nil, time.Now()
 	q.suspendRefetch()
 	return q.base + uint64(q.count) - 1
 }
