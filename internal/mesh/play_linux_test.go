@@ -129,7 +129,7 @@ func playAll(t *testing.T, scenarios []scenario, variants []variant) {
 				continue
 			}
 			name := strings.TrimSuffix(s.name+", "+v.name, ", ")
-			t.Run(strings.NewReplacer(" ", "-", ",", "", ".", "").Replace(name), func(t *testing.T) {
+			t.Run(strings.NewReplacer(" ", "-", "/", "-", ",", "", ".", "").Replace(name), func(t *testing.T) {
 				if v.change != nil {
 					v.change(&s)
 				}
