@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -26,6 +27,7 @@ func FuzzResult(f *testing.F) {
 		Instances:   1,
 		MaxResult:   4096,
 		OnError:     OnErrorPass,
+		Timeout:     10 * time.Second, // a fuzzing process may wait for the processor
 	})
 	f.Fuzz(func(t *testing.T, v uint64) {
 		payload := binary.LittleEndian.AppendUint64(nil, v)

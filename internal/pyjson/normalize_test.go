@@ -3,6 +3,7 @@ package pyjson
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -34,17 +35,20 @@ func TestNormalize(t *testing.T) {
 
 func FuzzNormalize(f *testing.F) {
 	f.Add(`{"a":[1,{"b":"\u00e9"}],"c":1e5}`)
+	f.Add("1" + strings.Repeat("0", 309))
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := Normalize(nil, []byte(text))
 		if err != nil {
 			return
 		}
-		var before, after any
-		if json.Unmarshal([]byte(text), &before) != nil {
-			t.Fatalf("%q is accepted", text)
+		if !json.Valid([]byte(text)) || !json.Valid(got) {
+			t.Fatalf("%q became %q", text, got)
 		}
-		if err := json.Unmarshal(got, &after); err != nil || !reflect.DeepEqual(before, after) {
-			t.Fatalf("%q became %q: %v", text, got, err)
+		var before, after any
+		if json.Unmarshal([]byte(text), &before) == nil { // otherwise, a number is too large for Go
+			if err := json.Unmarshal(got, &after); err != nil || !reflect.DeepEqual(before, after) {
+				t.Fatalf("%q became %q: %v", text, got, err)
+			}
 		}
 		if again, err := Normalize(nil, got); err != nil || string(again) != string(got) {
 			t.Fatalf("%q became %q, then %q", text, got, again)
