@@ -282,6 +282,9 @@ func TestPositionThatWaitsInTheMailbox(t *testing.T) {
 	at := a.positionOf(t, "g", "<1>")
 	publish("g", "<2>")
 	a.positionOf(t, "g", "<2>")
+	testkit.Eventually(t, "the events in the history", func() bool {
+		return server.Do("ZCOUNT", "edgerelay:history:asgi:g:g", "1", "+inf") == int64(3)
+	})
 	b.expectResume(t, "g", at, "<0>", "<2>") // <0> is within the slack for clocks.
 }
 
