@@ -47,7 +47,8 @@ func (k *soak) rest() {
 	k.t.Helper()
 	// Histories outlive their last event by half a minute, and killed nodes are removed from Redis within about a minute.
 	// The place of a peer that was cut off and then ended may stay for ten minutes, with its groups: see docs/backplane.md.
-	const patience = 11 * time.Minute
+	// Half a minute may pass before that, and a group with a history stays for almost two minutes after it.
+	const patience = 13 * time.Minute
 	began := time.Now()
 	var now reading
 	check := func() (err error) {
