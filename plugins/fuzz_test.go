@@ -29,9 +29,12 @@ func FuzzResult(f *testing.F) {
 		OnError:     OnErrorPass,
 		Timeout:     10 * time.Second, // a fuzzing process may wait for the processor
 	})
+	calls := 0
 	f.Fuzz(func(t *testing.T, v uint64) {
+		calls++
+		group := strconv.Itoa(calls) // a group of its own: failures of many calls open a group's breaker
 		payload := binary.LittleEndian.AppendUint64(nil, v)
-		out := p.Process(Event{Group: "g", Payload: payload}, nil)
+		out := p.Process(Event{Group: group, Payload: payload}, nil)
 		drops := v == resultDrop
 		if len(out) != 1 && !drops || drops && len(out) != 0 {
 			t.Fatalf("%#x gives %d outputs", v, len(out))
@@ -41,8 +44,8 @@ func FuzzResult(f *testing.F) {
 				t.Fatalf("%#x gives a payload that must be rejected: %q", v, o.Payload)
 			}
 		}
-		p.renderNow(1, Event{Group: "g", Payload: payload})
-		d, err := p.Subscribe(context.Background(), strconv.AppendUint(nil, v, 10), "g")
+		p.renderNow(1, Event{Group: group, Payload: payload})
+		d, err := p.Subscribe(context.Background(), strconv.AppendUint(nil, v, 10), group)
 		known := v <= resultDrop || v >= resultClass && v < resultClass+64
 		if d.Allow && err != nil || d.Class > 63 || known && err != nil || known && d.Allow == (v == resultDrop) ||
 			v>>32 == 0 && !known && err == nil {
