@@ -67,7 +67,7 @@ func (a *ageLimit) suspend(again bool) {
 	}
 }
 
-// extend gives a link time to send a page of the history, and what was queued before.
+// extend gives a link time to send a page of the history, and the events that were queued before it.
 func (a *ageLimit) extend() {
 	if until := time.Now().Add(a.limit / 2); until.After(a.suspended) {
 		a.suspended = until

@@ -226,7 +226,7 @@ func TestGapThatCannotBeFilled(t *testing.T) {
 	b.awaitComplete()
 }
 
-// A queue overflows while the link is down. A history in memory has what was dropped: a group with few events gets all of
+// A queue overflows while the link is down. A history in memory has the dropped events: a group with few events gets all of
 // them, once and in order. The events of another one are too many to be fetched: they count as lost.
 func TestDroppedEventsComeFromTheHistory(t *testing.T) {
 	leakCheck(t)

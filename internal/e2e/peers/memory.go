@@ -13,7 +13,7 @@ import (
 // heap: some KiB for each place that ever allocated, several MiB after an hour with all features. Metrics that are read
 // afterwards count it.
 func (r *Relay) Memory() (heap, stacks int, err error) {
-	// Pools keep what was in them for one collection more.
+	// Pools keep their contents for one more collection.
 	for range 2 {
 		if heap, stacks, err = r.collect(); err != nil {
 			return 0, 0, err

@@ -112,8 +112,8 @@ func (h *host) renew(ctx context.Context) error {
 	return nil
 }
 
-// usedSinceRenewal reports whether the group's key may have no expiry: if Redis had lost the key, the next event made it
-// anew. The host's lock is held.
+// usedSinceRenewal reports whether the group's key may have no expiry: if Redis had lost the key, the next event
+// created it again. The host's lock is held.
 func (g *group) usedSinceRenewal() bool {
 	return g.expireAt.IsZero() || !g.used.Before(g.expireAt.Add(-g.lifetime()/4))
 }
