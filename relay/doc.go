@@ -55,6 +55,6 @@
 // The scheduler (hub/logins.go) keeps the logins of open sessions in the order of their last recheck, and begins
 // rechecks at an even pace. Each recheck asks the [Authorizer] about the login and the groups of its sessions. Sessions
 // and subscriptions that are no longer allowed end (hub/recheck.go); the [Interceptor] classifies the others again. A
-// change of its rules does the same for all subscriptions at once (hub/reclassify.go). Sessions without a certain result
-// for too long are closed (hub/grace.go).
+// change of its rules does the same for all subscriptions at once (hub/reclassify.go). Sessions without a certain
+// result for too long are closed (hub/grace.go).
 package relay

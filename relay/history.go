@@ -13,22 +13,22 @@ import (
 //
 // Optional: [HistoryInspector].
 type History interface {
-	// Limits returns the bounds of a group's history, and false for a group without history. The engine calls Limits for
-	// each event, so it must be quick.
+	// Limits returns the bounds of a group's history, and false for a group without history. The engine calls Limits
+	// for each event, so it must be quick.
 	Limits(group string) (HistoryLimits, bool)
-	// Record is called with all events on their way to clients, in the order of each group, before the listeners and the
-	// interceptor. Record stores the events of groups with history that the channel layer does not store itself, and
-	// sets the position of each event of such a group that has none. It must not block on a network.
+	// Record is called with all events on their way to clients, in the order of each group, before the listeners and
+	// the interceptor. Record stores the events of groups with history that the channel layer does not store itself,
+	// and sets the position of each event of such a group that has none. It must not block on a network.
 	Record(events []Event)
 	// Joined is called when this node has become a member of groups, Left when it is no longer one. Events in between
 	// reach this node. Neither blocks.
 	Joined(groups []string)
 	Left(groups []string)
-	// Read answers one query for each group, in the order of the queries. All clients that resume in a group at the same
-	// time share one query. Read returns when ctx ends at the latest.
+	// Read answers one query for each group, in the order of the queries. All clients that resume in a group at the
+	// same time share one query. Read returns when ctx ends at the latest.
 	//
-	// After Read, nothing is missing between a page and the events that the channel layer delivers: an event of the group
-	// that was published before the call is in the page, or is delivered to the Sink after the call, or both.
+	// After Read, nothing is missing between a page and the events that the channel layer delivers: an event of the
+	// group that was published before the call is in the page, or is delivered to the Sink after the call, or both.
 	Read(ctx context.Context, queries []HistoryQuery) []HistoryPage
 	// MarkGap records that events of the loss's groups may be missing, without blocking. No client resumes across the
 	// gap. The result is the position of the gap, from which a client that was told can resume.
@@ -44,8 +44,8 @@ type HistoryQuery struct {
 	After []Position
 	// Latest is the greatest number of last events that a client asks for, 0 if none does.
 	Latest int
-	// AcrossGaps is set if the caller knows which events it needs: gaps do not matter, and the page has the events of the
-	// positions, too.
+	// AcrossGaps is set if the caller knows which events it needs: gaps do not matter, and the page has the events of
+	// the positions, too.
 	AcrossGaps bool
 }
 
@@ -57,10 +57,10 @@ type HistoryPage struct {
 	// Resumable tells for each of the query's positions whether the events behind it are complete: nil, or a reason
 	// that wraps [ErrNotRecovered].
 	Resumable []error
-	// First has, for each of the query's positions from which a client can resume, the index in Events of the first event
-	// to replay: that of the position, if it is an event, since plugins may have made several texts of it. Texts that the
-	// client has are left out later. If First is nil, a replay begins with the first event that is at most [HistorySlack]
-	// older than the position.
+	// First has, for each of the query's positions from which a client can resume, the index in Events of the first
+	// event to replay: that of the position, if it is an event, since plugins may have made several texts of it. Texts
+	// that the client has are left out later. If First is nil, a replay begins with the first event that is at most
+	// [HistorySlack] older than the position.
 	First []int
 	// Head is the position from which a client that gets all of Events, or none, can resume later. The history makes an
 	// entry if it has none.
@@ -88,8 +88,8 @@ const (
 	NotRecoveredTooMuch NotRecovered = "too_much"
 )
 
-// ErrNotRecovered is wrapped by, and equal to, no reason in particular: errors.Is(err, ErrNotRecovered) is true for each
-// [NotRecovered].
+// ErrNotRecovered is wrapped by, and equal to, no reason in particular: errors.Is(err, ErrNotRecovered) is true for
+// each [NotRecovered].
 const ErrNotRecovered NotRecovered = "not_recovered"
 
 // Error returns the code.
@@ -184,7 +184,7 @@ type Gap struct {
 	Cause  LossCause
 	// Events is the number of lost events, 0 if unknown.
 	Events int
-	// Position is a position before the gap, from which the client can get the lost events by another subscription; zero
-	// if the history lacks them.
+	// Position is a position before the gap, from which the client can get the lost events by another subscription;
+	// zero if the history lacks them.
 	Position Position
 }

@@ -45,9 +45,10 @@ var resting = []string{
 // more than at the first rest.
 func (k *soak) rest() {
 	k.t.Helper()
-	// Histories outlive their last event by half a minute, and killed nodes are removed from Redis within about a minute.
-	// The place of a peer that was cut off and then ended may stay for ten minutes, with its groups: see docs/backplane.md.
-	// Half a minute may pass before that, and a group with a history stays for almost two minutes after it.
+	// Histories outlive their last event by half a minute, and killed nodes are removed from Redis within about a
+	// minute. The place of a peer that was cut off and then ended may stay for ten minutes, with its groups: see
+	// docs/backplane.md. Half a minute may pass before that, and a group with a history stays for almost two minutes
+	// after it.
 	const patience = 13 * time.Minute
 	began := time.Now()
 	var now reading
@@ -107,8 +108,8 @@ func (k *soak) keepHeaps(rest int, profiles map[string]string) {
 	}
 }
 
-// idle returns the number of keys in all Redis servers, and an error while the relay has clients, or Redis holds a key of
-// clients, of their groups, or of nodes that do not run.
+// idle returns the number of keys in all Redis servers, and an error while the relay has clients, or Redis holds a key
+// of clients, of their groups, or of nodes that do not run.
 func (k *soak) idle() (keys int, err error) {
 	m, err := metrics(k.relay)
 	if err != nil {

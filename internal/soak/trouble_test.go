@@ -79,8 +79,8 @@ func (tr *trouble) run(ctx context.Context) {
 	all.Wait()
 }
 
-// every injects a fault at intervals. A long run has the interval, a short one a part of it. turn counts on from play to
-// play.
+// every injects a fault at intervals. A long run has the interval, a short one a part of it. turn counts on from play
+// to play.
 func (tr *trouble) every(ctx context.Context, interval time.Duration, turn *int, fault func(n int)) {
 	for {
 		testkit.Pause(ctx.Done(), tr.scale(interval))

@@ -55,8 +55,8 @@ func CapsRetransmission() bool {
 // again; 0 if the other side has acknowledged something since, or if the kernel does not tell.
 func Retransmits(conn *net.TCPConn) int { return int(info(conn).Retransmits) }
 
-// Repeated returns how many packets of a connection the kernel has sent again, the first ones of the handshake included;
-// 0 if it does not tell.
+// Repeated returns how many packets of a connection the kernel has sent again, the first ones of the handshake
+// included; 0 if it does not tell.
 func Repeated(conn *net.TCPConn) int { return int(info(conn).Total_retrans) }
 
 // info returns what the kernel knows about a connection, zeros if it does not tell. conn may be nil.

@@ -56,7 +56,8 @@ func TestOldEventsExpire(t *testing.T) {
 	}
 }
 
-// Events that a peer has, but has not acknowledged, expire without a loss. A new link gets time for what has waited, once.
+// Events that a peer has, but has not acknowledged, expire without a loss. A new link gets time for what has waited,
+// once.
 func TestExpiryAndLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, expired := agingQueue(time.Minute)

@@ -174,8 +174,8 @@ func (l *link) leaveBacklog() {
 	}
 }
 
-// detach takes the backlog from its link, and puts events back, of which some count as sent. It returns false if the next
-// link is not to get them. The other results are as of queue.push.
+// detach takes the backlog from its link, and puts events back, of which some count as sent. It returns false if the
+// next link is not to get them. The other results are as of queue.push.
 func (s *backlog) detach(l *link, unsent []*event, counted map[*event]struct{}, final bool) (dropped int, first, stays bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -172,8 +172,8 @@ func (p *webPeer) serve(rw http.ResponseWriter, r *http.Request) {
 	p.read(c)
 }
 
-// emitEvents emits the events from one number to another. The first event of a test waits until the relay has joined the
-// group: a subscription of a peer is listed before.
+// emitEvents emits the events from one number to another. The first event of a test waits until the relay has joined
+// the group: a subscription of a peer is listed before.
 func (n *node) emitEvents(from, to, size int) {
 	n.t.Helper()
 	b := n.layer.Broker()
@@ -251,8 +251,8 @@ func TestWebNodeThatStallsGetsEachEventOnce(t *testing.T) {
 	}
 }
 
-// stallWebNode makes a web node read no more while events for it are emitted, until the link ends, and waits until each of
-// them has arrived or counts as lost.
+// stallWebNode makes a web node read no more while events for it are emitted, until the link ends, and waits until each
+// of them has arrived or counts as lost.
 func stallWebNode(t *testing.T, w *webPeer, n *node, count int, options ...option) (lost uint64) {
 	t.Helper()
 	n.start(append(options, peersOf(w.url), func(s *backplane.Settings) {

@@ -48,8 +48,9 @@ func TestWebNodeOverTLSGetsTheEventsOfABreak(t *testing.T) {
 	}
 }
 
-// A link over TLS times out while its bytes are in both kernels. Encrypted bytes are more than those of the events, so that
-// some events count as lost that have arrived. None comes twice or out of order, and each that is missing is counted.
+// A link over TLS times out while its bytes are in both kernels. Encrypted bytes are more than those of the events, so
+// that some events count as lost that have arrived. None comes twice or out of order, and each that is missing is
+// counted.
 func TestWebNodeOverTLSThatStallsGetsNoEventTwice(t *testing.T) {
 	leakCheck(t)
 	w, trusting := overTLS(t)

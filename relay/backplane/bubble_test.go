@@ -145,8 +145,8 @@ func TestAStalledPeerShowsInTheStatus(t *testing.T) {
 	})
 }
 
-// A node is dialed before it is ready: its server answers 404, and the next attempt is minutes away. Once the node has dialed
-// this one, it is listed once, as one of those that are expected.
+// A node is dialed before it is ready: its server answers 404, and the next attempt is minutes away. Once the node has
+// dialed this one, it is listed once, as one of those that are expected.
 func TestANodeThatWasNotReadyIsListedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := newFakeNet()
@@ -200,8 +200,8 @@ func TestEventsThatAreSentAgainCountOnce(t *testing.T) {
 	})
 }
 
-// A Python web node is away. Its events expire one by one, then its subscriptions do, with what is still queued. All of them
-// are counted, and nothing comes late.
+// A Python web node is away. Its events expire one by one, then its subscriptions do, with what is still queued. All of
+// them are counted, and nothing comes late.
 func TestBacklogOfAPythonNodeExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := newFakeNet()

@@ -83,8 +83,8 @@ func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond 
 
 const (
 	// clockFirst is the pause between the first two questions to a peer; the pause grows by clockGrowth up to
-	// clockEvery. Once the error is at most clockFine, the pause is clockEvery: a question is two messages for each link
-	// and side, and while many nodes connect, these cost as much as the handshakes.
+	// clockEvery. Once the error is at most clockFine, the pause is clockEvery: a question is two messages for each
+	// link and side, and while many nodes connect, these cost as much as the handshakes.
 	clockFirst, clockGrowth, clockEvery = time.Second, 4, 10 * time.Second
 	clockFine                           = 5 * time.Millisecond
 	// maxClock bounds the times in messages about the clock, in microseconds: 3,000 years.

@@ -24,8 +24,8 @@ type delivery struct {
 
 	once  sync.Once // guards the fields below
 	known bool      // the kernel has told
-	// unarrived is the number of the last bytes of taken that the peer's kernel has not acknowledged, and unsent of those
-	// that have never left. Both count encrypted bytes, if the connection uses TLS.
+	// unarrived is the number of the last bytes of taken that the peer's kernel has not acknowledged, and unsent of
+	// those that have never left. Both count encrypted bytes, if the connection uses TLS.
 	unarrived, unsent int
 }
 
@@ -82,8 +82,8 @@ func (d *delivery) bounds(secure bool) (arrived, sent uint64) {
 // tlsRecord is the largest number of bytes in a TLS record.
 const tlsRecord = 16 << 10
 
-// arrivedUpTo returns the position up to which the peer can read, of a connection that got bytes up to the position taken. A
-// TLS record of which a part is missing cannot be read at all.
+// arrivedUpTo returns the position up to which the peer can read, of a connection that got bytes up to the position
+// taken. A TLS record of which a part is missing cannot be read at all.
 func arrivedUpTo(taken uint64, unarrived int, secure bool) uint64 {
 	if secure && unarrived > 0 {
 		unarrived += tlsRecord

@@ -21,8 +21,8 @@ const (
 	// lookupLately is the time that a name server has to name the address of such a peer, before the last address is
 	// dialed; handshakeLately the time for connection and handshake.
 	lookupLately, handshakeLately = 500 * time.Millisecond, 5 * time.Second
-	// besideWait is the pause before this node dials beside a stalled link that the other side has dialed: that side is the
-	// first to dial again.
+	// besideWait is the pause before this node dials beside a stalled link that the other side has dialed: that side is
+	// the first to dial again.
 	besideWait = time.Second
 	// selfRetry is the pause before an address that turned out to be this node's own is dialed again.
 	selfRetry = time.Minute
@@ -153,8 +153,8 @@ func (d *dialer) pause(ctx context.Context, began time.Time, err error, wait tim
 	return d.sleepUnlessAccepted(ctx, wait)
 }
 
-// sleepUnlessAccepted is sleep that ends early, though not within retryLately, if mayBeAt has found that the node may be
-// there now.
+// sleepUnlessAccepted is sleep that ends early, though not within retryLately, if mayBeAt has found that the node may
+// be there now.
 func (d *dialer) sleepUnlessAccepted(ctx context.Context, wait time.Duration) bool {
 	shortest := min(wait, jitter(retryLately))
 	if !sleep(ctx, shortest) {
@@ -324,7 +324,8 @@ func (d *dialer) setState(s State, err error) {
 	}
 }
 
-// setConnected records a new link. A stalled link to an earlier node at the same URL ends: that node is gone from there.
+// setConnected records a new link. A stalled link to an earlier node at the same URL ends: that node is gone from
+// there.
 func (d *dialer) setConnected(l *link) {
 	d.mu.Lock()
 	before := d.link

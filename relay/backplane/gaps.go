@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// gapForgotten is the time after which a gap no longer keeps clients from resuming, unless this node still dials the
-	// peer: a node that dialed this one may never return.
+	// gapForgotten is the time after which a gap no longer keeps clients from resuming, unless this node still dials
+	// the peer: a node that dialed this one may never return.
 	gapForgotten = 10 * time.Minute
 	// maxGaps bounds the gaps, and maxSeen the known sources.
 	maxGaps, maxSeen = 1000, 10_000
@@ -75,8 +75,8 @@ func (b *Backplane) reportOpenGap(source string, g *gap) {
 	g.timer.Reset(max(time.Until(g.began.Add(gapForgotten)), 0))
 }
 
-// gapWait returns the time that this node waits for another link to a layer before it tells clients of the gap: as long as
-// the peer keeps the events in its queue.
+// gapWait returns the time that this node waits for another link to a layer before it tells clients of the gap: as long
+// as the peer keeps the events in its queue.
 func (b *Backplane) gapWait() time.Duration { return b.settings.Load().QueueAge + redialTime }
 
 // dropOldestGap ends the oldest gap with a loss. interest.mu is held.
@@ -256,8 +256,8 @@ func (b *Backplane) reportGap(groups []string) {
 }
 
 // recordStart records, with the first source of this run, that events of peers may be missing from before: a history
-// that outlives this process has events from before its start. Unless it was awaited, a source that appears later is a new
-// node. interest.mu is held.
+// that outlives this process has events from before its start. Unless it was awaited, a source that appears later is a
+// new node. interest.mu is held.
 func (b *Backplane) recordStart(awaited bool) {
 	i := &b.interest
 	if i.told {

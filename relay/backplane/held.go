@@ -2,8 +2,8 @@ package backplane
 
 import "github.com/edgerelay/edgerelay/relay"
 
-// This file has the part of a queue that holds live events behind a refill. The queue's lock guards the refills, so that
-// no event can pass the earlier ones of its group.
+// This file has the part of a queue that holds live events behind a refill. The queue's lock guards the refills, so
+// that no event can pass the earlier ones of its group.
 
 // setRefill holds the live events of a group from now on. q.mu is held.
 func (q *queue) setRefill(r *refill) {
@@ -31,8 +31,8 @@ func (q *queue) admit(e *event) (dropped int, first bool) {
 	return dropped + n, first || begins
 }
 
-// giveUp ends refills without the earlier events. The peer learns of that ahead of the events that were held: it must not
-// take earlier ones behind them. It returns as append does. q.mu is held.
+// giveUp ends refills without the earlier events. The peer learns of that ahead of the events that were held: it must
+// not take earlier ones behind them. It returns as append does. q.mu is held.
 func (q *queue) giveUp(list []*refill) (dropped int, first bool) {
 	m := message{Type: "refilled", Until: q.base + uint64(q.count) - 1}
 	for _, r := range list {
@@ -61,8 +61,8 @@ func (q *queue) giveUp(list []*refill) (dropped int, first bool) {
 	return dropped, first
 }
 
-// endRefill queues the events of a page and then the live events that were held. It returns as append does. q.mu is held,
-// and the refill is current.
+// endRefill queues the events of a page and then the live events that were held. It returns as append does. q.mu is
+// held, and the refill is current.
 func (q *queue) endRefill(r *refill, page []*event) (dropped int, first bool) {
 	q.removeRefill(r)
 	if len(page) > 0 {

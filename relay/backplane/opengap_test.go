@@ -37,8 +37,8 @@ func newGapTest(t *testing.T) (*Backplane, *losingNode) {
 	return b, n
 }
 
-// A gap is open for long. Clients do not resume until the history is marked: with the first report if another node has the
-// same history, since that node may know of no gap, and otherwise after ten minutes.
+// A gap is open for long. Clients do not resume until the history is marked: with the first report if another node has
+// the same history, since that node may know of no gap, and otherwise after ten minutes.
 func TestOpenGapMarksTheHistory(t *testing.T) {
 	for name, layers := range map[string][]string{
 		"alone": nil, "with a node of the layer": {"own"}, "with others": {"other"},

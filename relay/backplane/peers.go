@@ -28,7 +28,8 @@ type Peer struct {
 	// State is the current state, Error the failure of the last attempt.
 	State State  `json:"state"`
 	Error string `json:"error,omitempty"`
-	// SegmentBytes bounds the packets of a link that this node dialed, since links with larger ones have stalled; 0: no bound.
+	// SegmentBytes bounds the packets of a link that this node dialed, since links with larger ones have stalled; 0: no
+	// bound.
 	SegmentBytes int `json:"segment_bytes,omitempty"`
 	// Since is the start of the state.
 	Since time.Time `json:"since"`
@@ -42,8 +43,8 @@ type Peer struct {
 	// Groups is the number of groups that the peer subscribes on this node.
 	Groups int `json:"groups"`
 	// RTT is the round-trip time of the last ping, ClockBehind the lag of the peer's clock, both in seconds. ClockError
-	// bounds the error of ClockBehind. If it is 0, only the handshake of a dialing node tells the lag, which then includes
-	// the network's delay.
+	// bounds the error of ClockBehind. If it is 0, only the handshake of a dialing node tells the lag, which then
+	// includes the network's delay.
 	RTT         float64 `json:"rtt_seconds"`
 	ClockBehind float64 `json:"clock_behind_seconds"`
 	ClockError  float64 `json:"clock_error_seconds"`
@@ -57,16 +58,16 @@ type Peer struct {
 	// Dropped counts events that did not fit into the queue, Faults the input of the peer that was dropped.
 	Dropped uint64 `json:"dropped"`
 	Faults  uint64 `json:"faults"`
-	// EventsIn and EventsOut count the events exchanged over this link, in FramesIn and FramesOut WebSocket messages. An
-	// event that is sent again, over this link or another one, counts once.
+	// EventsIn and EventsOut count the events exchanged over this link, in FramesIn and FramesOut WebSocket messages.
+	// An event that is sent again, over this link or another one, counts once.
 	EventsIn  uint64 `json:"events_in"`
 	EventsOut uint64 `json:"events_out"`
 	FramesIn  uint64 `json:"frames_in"`
 	FramesOut uint64 `json:"frames_out"`
 }
 
-// Peers lists all links, and the addresses that are being dialed; those that this node dials come first. [Backplane.Nodes]
-// sums them by node.
+// Peers lists all links, and the addresses that are being dialed; those that this node dials come first.
+// [Backplane.Nodes] sums them by node.
 func (b *Backplane) Peers() []Peer {
 	peers := []Peer{}
 	b.mu.Lock()

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// recentAge is the time for which the identities of received events are kept. They cover what another source may send
-	// again: events from before a break, as far back as a history replays.
+	// recentAge is the time for which the identities of received events are kept. They cover what another source may
+	// send again: events from before a break, as far back as a history replays.
 	recentAge = 10 * time.Second
 	// recentSettled is the age at which no earlier event of a group is outstanding.
 	recentSettled = recentAge - 4*time.Second
@@ -53,8 +53,8 @@ type recentEvent struct {
 }
 
 // isOld reports whether no source sends the event again. An event that arrived long ago may still be among the last
-// ones of its layer, if the link has stalled since, or of its group, if the last one was late: then a history replays it
-// with that one.
+// ones of its layer, if the link has stalled since, or of its group, if the last one was late: then a history replays
+// it with that one.
 func (e *recentEvent) isOld(now, latest int64) bool {
 	old := now - int64(recentAge)
 	switch {
@@ -326,8 +326,8 @@ func (r *recent) forget(groups []string) {
 	}
 }
 
-// missed returns the groups of which the source's history has events that this node did not deliver, although clients may
-// lack them: those from before this run that this node's history lacks, and those that may have arrived.
+// missed returns the groups of which the source's history has events that this node did not deliver, although clients
+// may lack them: those from before this run that this node's history lacks, and those that may have arrived.
 func (r *recent) missed() (groups []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,7 +13,8 @@ const (
 	refillWait = 10 * time.Second
 	// refillGroups bounds the groups of one read, and refillReads the concurrent reads for all peers.
 	refillGroups, refillReads = 100, 4
-	// maxAnswers bounds the answers of a peer whose events have not arrived. A refill that is given up has one of its own.
+	// maxAnswers bounds the answers of a peer whose events have not arrived. A refill that is given up has one of its
+	// own.
 	maxAnswers = maxPeerGroups / refillGroups
 )
 
@@ -23,8 +24,8 @@ type refill struct {
 	after relay.Position // the last one that the relay has
 	held  []*event
 	bytes int // of live events in held
-	// hole has the dropped events that are fetched for a stream that continues; else nil. Then after is the first of them,
-	// and awaited is the number of events that the history must have from there on.
+	// hole has the dropped events that are fetched for a stream that continues; else nil. Then after is the first of
+	// them, and awaited is the number of events that the history must have from there on.
 	hole    *missed
 	awaited int
 }
@@ -120,8 +121,8 @@ func (s *stream) readPages(ctx context.Context, list []*refill) [][]*event {
 	return pages
 }
 
-// ownEvents returns the events of this node's layer that the relay lacks among events of the history. It returns nil if it
-// cannot tell them from events that do not travel, or if dropped events are not among them.
+// ownEvents returns the events of this node's layer that the relay lacks among events of the history. It returns nil if
+// it cannot tell them from events that do not travel, or if dropped events are not among them.
 func (s *stream) ownEvents(events []relay.Event, r *refill) []*event {
 	own := make([]*event, 0, len(events))
 	for n := range events {

@@ -126,8 +126,8 @@ func (h *sharedHistory) Read(_ context.Context, queries []relay.HistoryQuery) []
 	return pages
 }
 
-// The source of a layer is replaced by another node of the layer, or restarts. Both read what is missing from the history
-// that the nodes share.
+// The source of a layer is replaced by another node of the layer, or restarts. Both read what is missing from the
+// history that the nodes share.
 func TestAnotherSourceFillsTheGap(t *testing.T) {
 	leakCheck(t)
 	layer, history := memory.NewLayer(), &sharedHistory{groups: map[string][]relay.Event{}}
@@ -226,8 +226,8 @@ func TestGapThatCannotBeFilled(t *testing.T) {
 	b.awaitComplete()
 }
 
-// A queue overflows while the link is down. A history in memory has the dropped events: a group with few events gets all of
-// them, once and in order. The events of another one are too many to be fetched: they count as lost.
+// A queue overflows while the link is down. A history in memory has the dropped events: a group with few events gets
+// all of them, once and in order. The events of another one are too many to be fetched: they count as lost.
 func TestDroppedEventsComeFromTheHistory(t *testing.T) {
 	leakCheck(t)
 	a, b := newNode(t, memory.NewLayer()).remembering(), newNode(t, memory.NewLayer()).remembering()

@@ -48,8 +48,9 @@ func fullListener(t *testing.T) (l net.Listener, empty func()) {
 	}
 }
 
-// The network was down for a moment: a link has stalled, and the next connection is made, but not with its first packet. So
-// another short outage does not speak against the size of packets. A connection that was made at once leaves the suspicion.
+// The network was down for a moment: a link has stalled, and the next connection is made, but not with its first
+// packet. So another short outage does not speak against the size of packets. A connection that was made at once leaves
+// the suspicion.
 func TestAConnectionThatTookTwoPacketsClearsTheSize(t *testing.T) {
 	for name, down := range map[string]bool{"at once": false, "with the second packet": true} {
 		t.Run(name, func(t *testing.T) {

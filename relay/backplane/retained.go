@@ -27,8 +27,8 @@ type releasedEvent struct {
 // numberRange is the numbers from first to last.
 type numberRange struct{ first, last uint64 }
 
-// maxRanges bounds the ranges; more of them are counted as if nothing was between. maxReleased bounds the events that are
-// known one by one.
+// maxRanges bounds the ranges; more of them are counted as if nothing was between. maxReleased bounds the events that
+// are known one by one.
 const maxRanges, maxReleased = 64, 1 << 16
 
 func (r *released) add(number uint64, e *event) {
@@ -144,10 +144,10 @@ func (q *queue) free(number uint64) {
 	q.shrink()
 }
 
-// attach hands the queue to a link whose peer has the events up to the number last, and the losses up to the number
-// of a report. All others are sent, again if need be; the groups with dropped events wait for refills, which attach
-// returns. Before the link can send an event, announce is called with the numbers of the first event and of the last one
-// in the queue. attach also returns the number of released events that are lost.
+// attach hands the queue to a link whose peer has the events up to the number last, and the losses up to the number of
+// a report. All others are sent, again if need be; the groups with dropped events wait for refills, which attach
+// returns. Before the link can send an event, announce is called with the numbers of the first event and of the last
+// one in the queue. attach also returns the number of released events that are lost.
 func (q *queue) attach(
 	to *queue, last, report uint64, announce func(first, until uint64, list []*refill),
 ) (lost uint64, list []*refill) {

@@ -22,8 +22,8 @@ func request(turn uint64, id string, groups ...string) message {
 	return message{Type: "interest", Seq: turn, Reset: true, Source: true, Turn: turn, Stream: id, Join: groups}
 }
 
-// A link stalls, and the peer asks for its stream over another one. When the network returns, the first link delivers the
-// peer's earlier request: it changes nothing.
+// A link stalls, and the peer asks for its stream over another one. When the network returns, the first link delivers
+// the peer's earlier request: it changes nothing.
 func TestAnOldRequestForAStreamIsIgnored(t *testing.T) {
 	b := newPlane(t)
 	first, second := newStreamLink(t, b), newStreamLink(t, b)
@@ -72,8 +72,8 @@ func TestRequestsForStreamsAreNumbered(t *testing.T) {
 	}
 }
 
-// From its request over another link on, a node takes nothing of the stream over the link before: no event, no beginning and
-// no loss. All that comes again.
+// From its request over another link on, a node takes nothing of the stream over the link before: no event, no
+// beginning and no loss. All that comes again.
 func TestNothingOfAStreamIsTakenBehindAFence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newPlane(t)

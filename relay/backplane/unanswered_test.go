@@ -9,8 +9,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// A source sends live events, and never ends its refills: what is known about arrived events is bounded. A refilled event
-// that may have arrived is not delivered, and its group is reported.
+// A source sends live events, and never ends its refills: what is known about arrived events is bounded. A refilled
+// event that may have arrived is not delivered, and its group is reported.
 func TestUnansweredRefillsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recent{groups: map[string]*recentGroup{}}

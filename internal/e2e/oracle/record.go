@@ -32,8 +32,8 @@ type record struct {
 	got   map[string]map[int]string // by emitter and number: the position
 	holes []hole
 	loose map[string]bool // by emitter: the client was told of a gap since the last event
-	// told is the time, in microseconds, of the last position that the client was told to continue from. What is missing
-	// up to it is no fault.
+	// told is the time, in microseconds, of the last position that the client was told to continue from. What is
+	// missing up to it is no fault.
 	told int64
 	// alarms are the answers recovered: false, with next at that time.
 	alarms []map[string]int

@@ -8,8 +8,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Redis has lost a key, and the next event creates it again. The key gets a lifetime, also if the group is left before the
-// next renewal or was left before.
+// Redis has lost a key, and the next event creates it again. The key gets a lifetime, also if the group is left before
+// the next renewal or was left before.
 func TestKeyOfALeftGroupExpires(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -84,8 +84,8 @@ func (o *overrun) read(c *client) {
 	}
 }
 
-// A client whose queue is full stays connected. It gets whole frames in order, all answers, a notice at each hole, and the
-// newest frames. The queue is bounded meanwhile.
+// A client whose queue is full stays connected. It gets whole frames in order, all answers, a notice at each hole, and
+// the newest frames. The queue is bounded meanwhile.
 func TestDroppedFrames(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
