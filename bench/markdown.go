@@ -147,7 +147,7 @@ func (res *results) connects(b *strings.Builder) {
 	b.WriteString("\n## Connect and idle\n\n| clients | | system | CPU ms to connect | × bare | connects/s | KiB a " +
 		"connection, right after the ramp | after a collection |\n|--:|---|---|--:|--:|--:|--:|--:|\n")
 	for _, m := range list {
-		if m.Clients < fewClients && m.why() == "" {
+		if (m.Clients < fewClients || m.Session != "") && m.why() == "" {
 			continue
 		}
 		tls := "plain"

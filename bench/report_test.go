@@ -107,3 +107,24 @@ func TestSavedRun(t *testing.T) {
 		t.Errorf("README.md is not the report:\n%s", text)
 	}
 }
+
+// The clients of a storm ask an API for their rights, and those of a resume are not measured at rest: their connects do
+// not count as those of the fan-out.
+func TestSpecialSessionsHaveConnectsOfTheirOwn(t *testing.T) {
+	plain := row{System: "edgerelay", Kind: kindConnect, Clients: 1000, ConnectCPU: 0.1, IdleKiB: 4, IdleAfterGC: 2}
+	res := &results{Rows: []row{plain, plain}}
+	for _, key := range []sessionKey{{storm: true}, {resume: true}, {plugin: "copy"}} {
+		special := plain
+		special.ConnectCPU, special.IdleAfterGC, special.Session = 0.3, 0, key.special()
+		res.Rows = append(res.Rows, special, special)
+	}
+	res.Medians = summarize(res.Rows)
+	if m := res.Medians[0]; m.ConnectCPU != 0.1 || m.IdleAfterGC != 2 || m.Reps != 2 {
+		t.Errorf("the fan-out's connects: %+v", m)
+	}
+	var b strings.Builder
+	res.connects(&b)
+	if got := strings.Count(b.String(), "| 1,000 |"); got != 1 {
+		t.Errorf("%d rows of connects, want 1:\n%s", got, b.String())
+	}
+}

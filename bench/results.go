@@ -61,11 +61,13 @@ type rowKey struct {
 	Route   string
 	Front   string
 	Deflate string
+	Session string
 }
 
 func (r *row) key() rowKey {
 	return rowKey{
 		r.System, r.Kind, r.Clients, r.Size, r.TLS, r.Groups, r.Slow, r.Rate, r.Plugin, r.History, r.Route, r.Front, r.Deflate,
+		r.Session,
 	}
 }
 

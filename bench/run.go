@@ -28,6 +28,20 @@ type sessionKey struct {
 	front   string // the proxy or listener wrapper in front of the site, "" for none; see frontCases
 }
 
+// special names a session that differs from those of the fan-out rows by more than its clients, groups and events: its
+// connects are rows of their own.
+func (k sessionKey) special() string {
+	switch {
+	case k.storm:
+		return "storm"
+	case k.resume:
+		return "resume"
+	case k.plugin != "":
+		return "plugins"
+	}
+	return ""
+}
+
 func (k sessionKey) String() string {
 	s := fmt.Sprintf("%d clients", k.clients)
 	if k.tls {

@@ -20,6 +20,7 @@ type row struct {
 	TLS     bool    `json:"tls,omitempty"`
 	Groups  int     `json:"groups,omitempty"`       // that events are spread over
 	Slow    int     `json:"slow_readers,omitempty"` // among the clients
+	Session string  `json:"session,omitempty"`      // with settings or clients of its own, see sessionKey.special
 	Rate    float64 `json:"rate,omitempty"`         // events a second, paced rows
 	Events  int     `json:"events,omitempty"`       // in all
 	Burst   int     `json:"burst,omitempty"`        // events in one burst
@@ -191,7 +192,7 @@ func (s *session) play(ctx context.Context) error {
 func (s *session) newRow(k kind) row {
 	return row{
 		System: s.sys.name, Kind: k, Clients: s.clients, TLS: s.tls, Groups: s.groups, Slow: s.slow, History: s.history,
-		Route: s.route, Front: s.front, Deflate: s.deflate,
+		Route: s.route, Front: s.front, Deflate: s.deflate, Session: s.special(),
 	}
 }
 

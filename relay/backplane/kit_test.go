@@ -102,6 +102,11 @@ func newNodeBehind(t testing.TB, b relay.Broker, listener net.Listener) *node {
 	_ = n.server.Listener.Close()
 	n.server.Listener = listener
 	n.server.Start()
+	t.Cleanup(func() {
+		if n.plane == nil { // start would have closed it
+			n.close()
+		}
+	})
 	return n
 }
 
@@ -144,8 +149,10 @@ func (n *node) start(options ...option) *testkit.Buffer {
 func (n *node) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := n.plane.Close(ctx); err != nil {
-		n.t.Errorf("closing the backplane: %v", err)
+	if n.plane != nil {
+		if err := n.plane.Close(ctx); err != nil {
+			n.t.Errorf("closing the backplane: %v", err)
+		}
 	}
 	if err := n.hub.Close(ctx); err != nil {
 		n.t.Errorf("closing the hub: %v", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +73,11 @@ func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 		testkit.Eventually(t, "the event", func() bool { return len(sink.Events()) > i })
 	}
 	send(0)
+	testkit.Eventually(t, "the node's first look at the others' beats", func() bool {
+		proxy.mu.Lock()
+		defer proxy.mu.Unlock()
+		return slices.ContainsFunc(proxy.pieces, func(piece []byte) bool { return bytes.Contains(piece, []byte("pttl")) })
+	})
 	before := calls(t, server)
 	proxy.mu.Lock()
 	from := len(proxy.pieces)
