@@ -45,7 +45,7 @@ func (h *Handler) serveConnect(w http.ResponseWriter, r *http.Request, next cadd
 		Open: func(w http.ResponseWriter) (httpstream.Stream, error) { return openStream(w, r) },
 		Set:  h.app.streams, Cut: cutOf(r),
 	}
-	h.tuneConnection(r, true)
+	h.tuneConnection(r)
 	httpstream.Serve(w, o, func(w http.ResponseWriter) {
 		if routed {
 			h.upgradeRoute(w, r, route)
@@ -144,10 +144,11 @@ func cutOf(r *http.Request) func() {
 	return func() { cut(conn) }
 }
 
-// tuneConnection sets the options of clients' connections on the TCP connection beneath a request, unless the response
-// takes the connection over, which sets them as well. HTTP/3 has no such connection.
-func (h *Handler) tuneConnection(r *http.Request, takesOver bool) {
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && (r.ProtoMajor == 2 || !takesOver) {
+// tuneConnection sets the options of clients' connections on the TCP connection beneath a request by HTTP/2. With
+// HTTP/1.1, responses that last take the connection over, which sets them as well. After a long poll, the connection
+// stays the site's: it may carry a download that the client pauses for longer. HTTP/3 has no such connection.
+func (h *Handler) tuneConnection(r *http.Request) {
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && r.ProtoMajor == 2 {
 		h.app.node.TuneConnection(conn)
 	}
 }

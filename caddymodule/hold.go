@@ -169,7 +169,7 @@ func (h *Handler) holdStream(w http.ResponseWriter, r *http.Request, client *hel
 	w.Header().Del("Content-Length")
 	w.Header().Set("X-Accel-Buffering", "no") // for an nginx in front
 	age := h.app.eventStreamAge()
-	h.tuneConnection(r, true)
+	h.tuneConnection(r)
 	conn, err := h.app.node.Streams.Accept(unwrapTimeouts(w), r, sse.Options{
 		Form: &heldForm, Status: head.Status, First: head.Body, Lifetime: age/2 + rand.N(age/2+1), Retired: h.retired,
 		RetireWithin: retireWithin, Cut: cutOf(r),

@@ -33,9 +33,9 @@ type Limits struct {
 	// Connections bounds all open connections. Default: 100000. File descriptors (RLIMIT_NOFILE) also bound
 	// connections: some are reserved for other uses.
 	Connections *int `json:"connections,omitempty" caddyfile:"<number>"`
-	// QueuePerConnection is the number of bytes that may be queued for a client. Beyond it, the oldest events are
-	// dropped, and the client is told. A slow consumer, which takes less than these bytes within silence, is closed
-	// with 1008. Default: 1 MiB.
+	// QueuePerConnection is the number of bytes of events that may be queued for a client. Beyond it, the queued events
+	// are dropped, the client is told, and goes on with the newest. Answers to the client's own messages may take as much
+	// again. A slow consumer, which takes less than these bytes within silence, is closed with 1008. Default: 1 MiB.
 	QueuePerConnection *int `json:"queue_per_connection,omitempty" caddyfile:"<size>"`
 	// QueueTotal is the number of bytes that may be queued for all clients. Beyond it, the clients with the longest
 	// queues are closed with 1008. An event that is queued for several clients counts for each, so the total is no
@@ -44,7 +44,8 @@ type Limits struct {
 	// Ping is the time between pings. Default: 20s.
 	Ping *caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>"`
 	// Silence is the time after which a client times out that sends nothing, not even pongs, and takes none of the
-	// bytes that are queued for it. The kernel ends a TCP connection without acknowledgments after the same time;
+	// bytes that are queued for it. The kernel ends a TCP connection after the same time
+	// if the other side acknowledges nothing, or has no room for more;
 	// connections that are open during a reload keep their time. Default: 40s.
 	Silence *caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>"`
 }

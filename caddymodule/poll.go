@@ -38,7 +38,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) bool {
 	if !h.enter(w, r, q, reservation, m.route) {
 		return true
 	}
-	h.tuneConnection(r, false)
+	h.tuneConnection(r)
 	socket := poll.New(h.app.node.Hub.Limits().QueuePerConnection)
 	if m.route != nil {
 		e := &entry{routeMatch: m, reservation: reservation, door: q}

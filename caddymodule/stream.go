@@ -187,7 +187,7 @@ func (h *Handler) acceptStream(
 	if several && q.hasIDs() {
 		options.Rewrite = eventstream.NewPlaces(q.places).Rewrite
 	}
-	h.tuneConnection(r, true)
+	h.tuneConnection(r)
 	conn, err := h.app.node.Streams.Accept(unwrapTimeouts(w), r, options)
 	if err != nil {
 		return nil

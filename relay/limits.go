@@ -25,8 +25,9 @@ type Limits struct {
 	PendingPerAddress int
 	// IPv6Prefix is the number of leading bits of an IPv6 address, 1 to 128, that are counted as a single address.
 	IPv6Prefix int
-	// QueuePerConnection is the greatest number of bytes queued for a client. Beyond it, queued events are dropped, and
-	// a slow consumer, which takes less than these bytes within Silence, is closed with 1008.
+	// QueuePerConnection is the greatest number of bytes of events queued for a client. Beyond it, queued events are
+	// dropped, and a slow consumer, which takes less than these bytes within Silence, is closed with 1008. Answers to
+	// the client's messages have a limit of the same size of their own.
 	QueuePerConnection int
 	// QueueTotal is the greatest number of bytes queued for all clients; beyond the limit, the clients with the longest
 	// queues are closed with 1008. A buffer that is queued for several clients counts for each.
@@ -34,7 +35,7 @@ type Limits struct {
 	// Ping is the time between two pings to a client; 0 sends none.
 	Ping time.Duration
 	// Silence is the time after which a client has timed out from which nothing arrives, not even a pong, and which
-	// takes none of the bytes that are queued for it.
+	// takes none of the bytes that are queued for it, here or in the kernel.
 	Silence time.Duration
 }
 

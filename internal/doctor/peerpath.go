@@ -56,6 +56,8 @@ type PathMeasure struct {
 	// lossy is set if segments of small exchanges were sent again or had no answer: then a large exchange that stalls
 	// proves no black hole.
 	lossy bool
+	// ended is set if the connection, or the time for the check, ended before all answers.
+	ended bool
 }
 
 // pinger exchanges pings over a WebSocket connection whose handshake is done. The other side answers them without any
@@ -65,6 +67,7 @@ type pinger struct {
 	pongs chan pong // closed at the end of the connection
 	sent  map[uint64]time.Time
 	next  uint64
+	ended bool // the connection has ended before all answers
 }
 
 type pong struct {
@@ -162,6 +165,7 @@ func (p *pinger) await(ctx context.Context, wait time.Duration, answered func(ti
 		select {
 		case a, ok := <-p.pongs:
 			if !ok {
+				p.ended = true
 				return
 			}
 			if at, ok := p.sent[a.id]; ok {
@@ -203,6 +207,7 @@ func (m *PathMeasure) measure(ctx context.Context, conn net.Conn, r *bufio.Reade
 			m.LargeSeconds = last.Seconds()
 		}
 	}
+	m.ended = p.ended || ctx.Err() != nil
 	kernel := readKernel(conn)
 	m.Segments, m.Retransmitted, m.MTU, m.MSSAfter = kernel.segments, kernel.retransmitted, kernel.mtu, kernel.mss
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
@@ -227,6 +232,12 @@ func judgePath(url string, m *PathMeasure) (list []Finding) {
 	const check = "peer path"
 	milliseconds := func(seconds float64) string {
 		return time.Duration(seconds * float64(time.Second)).Round(10 * time.Microsecond).String()
+	}
+	if m.ended {
+		return []Finding{warn(check, "run the check again; if this repeats, look into the node's log, and at the time "+
+			"limits of proxies in front of it",
+			"%s: the connection ended during the check, after %d of %d small exchanges", url,
+			m.Exchanges-m.Unanswered, smallExchanges)}
 	}
 	if m.Unanswered == m.Exchanges {
 		return []Finding{warn(check, "let proxies in front of the node pass WebSockets on, "+

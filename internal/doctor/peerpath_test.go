@@ -1,10 +1,13 @@
 package doctor
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -116,6 +119,44 @@ func TestPeerIsChallengedFirst(t *testing.T) {
 	if got := strings.Join(headers, " "); got != "edgerelay.v1 edgerelay.v1" {
 		t.Errorf("handshakes with a found node: %q", got)
 	}
+}
+
+// A node that restarts during the check, or a proxy that closes the connection, is neither a black hole nor a faulty line.
+func TestEndDuringTheCheck(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		for { // small pings are answered; the large exchange ends the connection
+			var ping [14]byte // a masked frame of 8 bytes
+			if _, err := io.ReadFull(conn, ping[:]); err != nil || ping[1] != 0x80|8 {
+				return
+			}
+			pong := []byte{0x80 | opPong, 8}
+			for i, b := range ping[6:] {
+				pong = append(pong, b^ping[2+i%4])
+			}
+			if _, err := conn.Write(pong); err != nil {
+				return
+			}
+		}
+	}()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	var m PathMeasure
+	m.measure(t.Context(), conn, bufio.NewReader(conn))
+	list := judgePath("http://a", &m)
+	expect(t, list[len(list)-1], Warning, "the connection ended during the check", "after 20 of 20")
 }
 
 func TestJudgePath(t *testing.T) {

@@ -1,2 +1,2 @@
-// Package layout holds the packages of the module to who may import whom. All of it is test code.
+// Package layout tests which package of the module may import which other one. All of it is test code.
 package layout

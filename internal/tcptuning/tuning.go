@@ -16,7 +16,8 @@ import (
 // keepalive is set.
 type Options struct {
 	// UserTimeout ends a connection whose bytes, or whose keepalive probes, the other side has not acknowledged for
-	// this time. While a connection is being made, it bounds that as well.
+	// this time, or whose other side has had no room for further bytes for this time. While a connection is being made,
+	// it bounds that as well.
 	UserTimeout time.Duration
 	// MaxRTO is the longest pause between two transmissions of the same bytes, also of a SYN. The kernel accepts 1 s to
 	// 120 s. It has an effect only together with UserTimeout: the kernel counts attempts otherwise, and a connection

@@ -71,7 +71,12 @@ func sweepSteps(n int, length time.Duration) int {
 // pingIfDue pings a client if a ping is due, or disconnects a client that has timed out.
 // See docs/decisions/hub.md#why-is-no-client-timed-out-before-it-was-pinged
 func (h *Hub) pingIfDue(s *Session, now time.Time, limits *relay.Limits) {
-	lastPing, lastRead := relay.At(int64(s.lastPing.Load())*int64(time.Second)), s.socket.LastRead()
+	lastPing := relay.At(int64(s.lastPing.Load()) * int64(time.Second))
+	// A ping finds out whether the client has taken bytes, so it comes first.
+	if limits.Ping > 0 && now.Sub(lastPing) >= limits.Ping-limits.Ping/4 && (s.socket.Ping() || s.hasQueue()) {
+		s.lastPing.Store(seconds(now))
+	}
+	lastRead := s.socket.LastRead()
 	// Never time out a client that has not been pinged: a round may be late, or miss a session that moves to another
 	// part as sessions come and go.
 	pinged := limits.Ping <= 0 || lastPing.After(lastRead) && now.Sub(lastPing) >= limits.Ping/4
@@ -80,15 +85,11 @@ func (h *Hub) pingIfDue(s *Session, now time.Time, limits *relay.Limits) {
 		h.log.Debug("client timed out", "user", s.identity.Name, "address", relay.AddressText(s.address),
 			"duration", silence.Round(time.Millisecond))
 		s.socket.Kill()
-		return
-	}
-	if limits.Ping > 0 && now.Sub(lastPing) >= limits.Ping-limits.Ping/4 && (s.socket.Ping() || s.hasQueue()) {
-		s.lastPing.Store(seconds(now))
 	}
 }
 
 // hasQueue reports whether bytes are queued for the client. They take the place of a ping: a client that is alive takes
-// some, which counts as a sign of life.
+// some of them, or of those in the kernel, which counts as a sign of life.
 func (s *Session) hasQueue() bool {
 	queued, _ := s.socket.Waiting()
 	return queued > 0

@@ -143,8 +143,12 @@ func (s *shard) feed(a *positionAudience, p *pending) (done bool) {
 
 // sendTail sends recorded events, which count as live ones. The round is held.
 func (s *shard) sendTail(p *pending, t *tail, limit int) {
-	if !p.sub.session.socket.Send(t.frames, limit) {
-		s.hub.countMiss(p.sub.session, t.events)
+	session := p.sub.session
+	if !session.socket.Send(t.frames, limit) {
+		s.hub.countMiss(session, t.events)
+		if told, open := s.hub.makeRoom(session, limit); open { // answers have filled the queue meanwhile
+			s.hub.loseQueued(session, t.events, told)
+		}
 		return
 	}
 	s.hub.stats.deliveries.Add(uint64(t.events))

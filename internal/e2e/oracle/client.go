@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -252,6 +253,9 @@ func (c *Client) take(text string) error {
 		}
 		return nil // the greeting, or groups_current
 	case "gap":
+		if f.Groups == nil { // all
+			f.Groups = slices.Collect(maps.Keys(c.views))
+		}
 		for _, group := range f.Groups {
 			if v := c.views[group]; v != nil {
 				v.broken(now, f.Position)

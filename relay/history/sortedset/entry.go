@@ -194,8 +194,8 @@ const (
 type lateness struct{ from, to int64 }
 
 // lateBetween returns the lateness of an event that came after the newest one. The time from is in the member of an
-// entry, and the time to is its score: the microseconds of from differ with to, so that no entry replaces one that
-// reaches further.
+// entry, and the time to is its score. Redis would replace an entry with the same member, so the last digits of from
+// depend on to: no entry replaces one that reaches further.
 func lateBetween(micros, newest int64) lateness {
 	to := newest + lateToGrid - 1
 	to -= to % lateToGrid

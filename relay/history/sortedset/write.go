@@ -260,8 +260,8 @@ func (h *host) addLate(ctx context.Context, batches []batch, newest []ends, repl
 }
 
 // latenesses returns the late entries for events that were added behind the newest entry. Clients of another node may
-// have got any event before them, but, as long as clocks differ by less than the slack, none from long after them. A
-// node notes what was late for its own clients when the event comes.
+// have got any event before them, but, as long as clocks differ by less than the slack, none from long after them. For
+// its own clients, a node writes the entry when the late event arrives.
 func latenesses(events []*relay.Event, newest int64) map[lateness]bool {
 	list := map[lateness]bool{}
 	for _, ev := range events {

@@ -22,7 +22,7 @@ type Socket struct {
 
 // heldFrames are the frames that wait for the connection, and for the first frames.
 type heldFrames struct {
-	frames [][]byte
+	frames []heldFrame
 	size   int
 	// Of a socket without a connection: what is to become of the connection.
 	code   int
@@ -30,6 +30,12 @@ type heldFrames struct {
 	killed bool
 	// envelop is set if first frames are those of the subprotocol.
 	envelop bool
+}
+
+// heldFrame is a frame, or several ones. Answers are never dropped.
+type heldFrame struct {
+	bytes  []byte
+	answer bool
 }
 
 // NewSocket returns a socket without a connection. deflates is whether the client will have agreed on compression; if
@@ -53,40 +59,50 @@ func (s *Socket) Choose(c *relay.Compressed) relay.Form {
 
 // Send implements [relay.Socket]. A client whose frames exceed the limit before the release is closed as a slow
 // consumer.
-func (s *Socket) Send(frames []byte, limit int) bool { return s.send(frames, limit, false) }
-
-// SendCopy implements [relay.Socket].
-func (s *Socket) SendCopy(frames []byte, limit int) bool { return s.send(frames, limit, true) }
-
-func (s *Socket) send(frames []byte, limit int, borrowed bool) bool {
-	s.mu.Lock()
-	held, conn := s.held, s.conn
-	if held == nil {
-		s.mu.Unlock()
-		if borrowed {
-			return conn.SendCopy(frames, limit)
-		}
+func (s *Socket) Send(frames []byte, limit int) bool {
+	conn, ok := s.hold(heldFrame{bytes: frames}, limit, false)
+	if conn != nil {
 		return conn.Send(frames, limit)
 	}
-	defer s.mu.Unlock()
-	if held.size += len(frames); limit > 0 && held.size > limit {
-		held.frames = nil
-		s.close(relay.ClosePolicy, "too many events before the first frame")
-		return false
+	return ok
+}
+
+// SendCopy implements [relay.Socket].
+func (s *Socket) SendCopy(frames []byte, limit int) bool {
+	conn, ok := s.hold(heldFrame{bytes: frames}, limit, true)
+	if conn != nil {
+		return conn.SendCopy(frames, limit)
 	}
-	if borrowed {
-		frames = bytes.Clone(frames)
-	}
-	held.frames = append(held.frames, frames)
-	return true
+	return ok
 }
 
 // SendAnswer implements [relay.Dropper].
 func (s *Socket) SendAnswer(frames []byte, limit int) bool {
-	if d := s.dropper(); d != nil {
-		return d.SendAnswer(frames, limit)
+	conn, ok := s.hold(heldFrame{frames, true}, limit, false)
+	if conn != nil {
+		return relay.SendAnswer(conn, frames, limit)
 	}
-	return s.Send(frames, limit)
+	return ok
+}
+
+// hold keeps a frame back, or returns the connection to which it goes. A borrowed buffer is copied. ok is false if the
+// client has too many frames.
+func (s *Socket) hold(f heldFrame, limit int, borrowed bool) (conn relay.Socket, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		return s.conn, true
+	}
+	if s.held.size += len(f.bytes); limit > 0 && s.held.size > limit {
+		s.held.frames = nil
+		s.close(relay.ClosePolicy, "too many events before the first frame")
+		return nil, false
+	}
+	if borrowed {
+		f.bytes = bytes.Clone(f.bytes)
+	}
+	s.held.frames = append(s.held.frames, f)
+	return nil, true
 }
 
 // SendNotice implements [relay.Dropper].
@@ -151,8 +167,12 @@ func (s *Socket) SendFirst(payload []byte, limit int) {
 func (s *Socket) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.held.frames {
-		s.conn.Send(f, 0) // their size has been checked
+	for _, f := range s.held.frames { // their size has been checked
+		if f.answer {
+			relay.SendAnswer(s.conn, f.bytes, 0)
+		} else {
+			s.conn.Send(f.bytes, 0)
+		}
 	}
 	s.held = nil
 }
@@ -165,7 +185,10 @@ func (s *Socket) Held() []byte {
 	if s.held == nil || s.held.code != 0 || s.held.killed {
 		return nil
 	}
-	frames := bytes.Join(s.held.frames, nil)
+	var frames []byte
+	for _, f := range s.held.frames {
+		frames = append(frames, f.bytes...)
+	}
 	s.held.frames, s.held.size = nil, 0
 	return frames
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/edgerelay/edgerelay/internal/tcptuning"
 )
 
@@ -46,6 +48,15 @@ func tuningFor(unacked time.Duration) tcptuning.Options {
 	return tcptuning.Options{UserTimeout: unacked, MaxRTO: maxRTO}
 }
 
+// unacknowledged returns the number of bytes in the kernel that the other side lacks; 0 if the kernel does not tell.
+func unacknowledged(fd int32) int {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // limitUnsent is called before a connection is closed. Bytes that the client does not read would stay in the kernel for
 // minutes, with a socket that no process holds. So the kernel discards such bytes after timeout, at once for 0.
 func limitUnsent(conn net.Conn, timeout time.Duration) {
@@ -63,9 +74,9 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 	})
 }
 
-// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge for a time, and send
-// unacknowledged bytes again at least every 1.5 s. By default that takes about 15 minutes, with pauses of up to two
-// minutes. Other connections, and those of other systems than Linux, stay as they are.
+// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge, or does not want, for a
+// time; since Linux 6.15 it sends unacknowledged bytes again at least every 1.5 s. By default that takes about 15 minutes,
+// with pauses of up to two minutes. Other connections, and those of other systems than Linux, stay as they are.
 func LimitUnacked(conn net.Conn, timeout time.Duration) {
 	withTCP(conn, tuningFor(timeout).ApplyFD)
 }

@@ -41,6 +41,7 @@ type Conn struct {
 	endQueued bool   // the connection ends when the queue is empty
 	slow      bool   // closed as a slow consumer
 	shutdown  bool   // the outgoing direction ends when the queue is empty
+	unacked   uint16 // bytes in the kernel at the last ping, in units of unackedUnit
 	queue     *queue // nil: nothing is queued
 
 	io       netpoll.Conn

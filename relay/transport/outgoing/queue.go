@@ -191,7 +191,8 @@ type EventCounter interface {
 	CountEvents(b []byte) int
 }
 
-// copyForQueue returns frames that the queue may keep: a buffer that the caller uses again is copied, unless add does.
+// copyForQueue returns frames that the queue may keep. It copies a buffer that the caller uses again, except for short
+// frames, which add copies in any case.
 func copyForQueue(frames []byte, borrowed bool) []byte {
 	if borrowed && len(frames) > smallPiece {
 		return bytes.Clone(frames)

@@ -214,6 +214,23 @@ func TestBacklogAtASlowLine(t *testing.T) {
 	}
 }
 
+// A client on a line so slow that the kernel takes nothing new for longer than the limit of silence stays connected: the
+// kernel's own queue shrinks meanwhile.
+func TestClientOnASlowLineIsAlive(t *testing.T) {
+	limits := relay.DefaultLimits()
+	limits.Ping, limits.Silence = time.Second, 2*time.Second
+	n := newNetwork(t, limits)
+	n.line.Set("node", "client", wire.Rule{Rate: 160_000})
+	b, conn := n.dial(true)
+	const count = 200
+	n.emit(1, count, 2000)
+	testkit.Eventually(t, "queued bytes", func() bool { waiting, _ := conn.Waiting(); return waiting > 0 })
+	testkit.EventuallyWithin(t, 2*time.Minute, "the last event", func() bool { return b.last.Load() == count || b.code.Load() != 0 })
+	if code := b.code.Load(); code != 0 || b.events.Load() != count {
+		t.Errorf("closed with %d after %d of %d events", code, b.events.Load(), count)
+	}
+}
+
 // A line that is dead for a while, at 400 KB/s, leaves the client connected. Soon after the return, the client has the
 // newest events and a notice. Meanwhile its queue is bounded. OUTAGE is the time, such as 15s.
 func TestDeadLine(t *testing.T) {
