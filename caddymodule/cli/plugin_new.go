@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -21,7 +22,11 @@ func pluginNewCommand() *cobra.Command {
 			"  caddy edgerelay plugin dev my-room",
 		Args: cobra.ExactArgs(1),
 		RunE: runE(func(args []string) error {
-			if err := scaffold.New(kind, lang, args[0], name); err != nil {
+			err := scaffold.New(kind, lang, args[0], name)
+			if errors.Is(err, scaffold.ErrNoDirectory) {
+				return usageErrorf("%w", err)
+			}
+			if err != nil {
 				return err
 			}
 			fmt.Printf("created %s; its README.md explains how to build and try the plugin. To develop it:\n"+

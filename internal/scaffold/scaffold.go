@@ -36,6 +36,9 @@ const (
 // Kinds returns the kinds of projects.
 func Kinds() []string { return []string{Filter, Function} }
 
+// ErrNoDirectory is returned by [New] if the name of the directory is empty, as that of an unset variable of a shell is.
+var ErrNoDirectory = errors.New("create the project: the name of the directory is empty; name a new directory")
+
 // New writes a plugin project of a kind in lang to dir, which must be empty or missing: SDK, golden samples, a Caddyfile
 // for trying the plugin, a README, and for a function a page. An empty name means the last element of dir. After an
 // invalid argument nothing is written.
@@ -47,12 +50,16 @@ func New(kind, lang, dir, name string) error {
 	if !slices.Contains(Kinds(), kind) {
 		return fmt.Errorf("unsupported kind %q; use %s", kind, strings.Join(Kinds(), " or "))
 	}
+	// An empty directory must not come further: joined with the path of a file, it is the root of the file system.
+	if dir == "" {
+		return ErrNoDirectory
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("create the project: %w", err)
+	}
 	if name == "" {
-		abs, err := filepath.Abs(dir)
-		if err != nil {
-			return fmt.Errorf("create the project: %w", err)
-		}
-		name = filepath.Base(abs)
+		name = filepath.Base(dir)
 	}
 	if !validName.MatchString(name) {
 		return fmt.Errorf("invalid plugin name %q; use 1 to 64 letters, digits, - and _, beginning with a letter", name)
