@@ -172,3 +172,21 @@ func TestPublishCommand(t *testing.T) {
 		}
 	}
 }
+
+// An error about something that the configuration lacks names the remedy.
+func TestAdminErrorsAboutTheConfigurationHaveRemedies(t *testing.T) {
+	s := newSite(t)
+	s.mustLoad("auth none", "edgerelay")
+	for path, want := range map[string]string{
+		"/edgerelay/peers":                      "listing the peers: the current configuration has no backplane; add 'backplane'",
+		"/edgerelay/plugins/nosuch":             `finding the plugin \"nosuch\": plugin not configured; 'caddy edgerelay plugin list'`,
+		"/edgerelay/plugins/nosuch/logs":        "'caddy edgerelay plugin list' shows the plugins",
+		"/edgerelay/plugins/nosuch/history":     "'caddy edgerelay plugin list' shows the plugins",
+		"/edgerelay/plugins/nosuch/differences": "'caddy edgerelay plugin list' shows the plugins",
+		"/edgerelay/plugins/nosuch/recording":   "'caddy edgerelay plugin list' shows the plugins",
+	} {
+		if status, body := s.get("http://" + s.admin + path); status != 404 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s, want %q", path, status, body, want)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 	"github.com/edgerelay/edgerelay/relay"
@@ -107,8 +108,7 @@ func (b *RouteBackend) settings(ctx caddy.Context, app *App) (s webhttp.Settings
 	if b.Concurrency < 0 || b.Queue < 0 || b.Timeout < 0 || b.MessageSize < 0 {
 		return s, errors.New("concurrency, queue, timeout and message_size must be above 0")
 	}
-	replacer := caddy.NewReplacer()
-	address, err := replacer.ReplaceOrErr(b.URL, true, true)
+	address, err := placeholders.Replace(b.URL)
 	if err != nil {
 		return s, fmt.Errorf("url: %w", err)
 	}
@@ -126,7 +126,7 @@ func (b *RouteBackend) settings(ctx caddy.Context, app *App) (s webhttp.Settings
 		return s, errors.New("invalid url; use an address such as http://127.0.0.1:8000")
 	}
 	if g := b.Grip; g != nil {
-		secret, err := replacer.ReplaceOrErr(g.Key, true, true)
+		secret, err := placeholders.Replace(g.Key)
 		if err != nil {
 			return s, fmt.Errorf("grip: key: %w", err)
 		}

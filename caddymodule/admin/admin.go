@@ -139,7 +139,7 @@ func withMethods(handlers map[string]nodeHandler) caddy.AdminHandlerFunc {
 func servePeers(n *node.Node, w http.ResponseWriter, _ *http.Request) error {
 	plane := n.Backplane.Load()
 	if plane == nil {
-		err := errors.New("the current configuration has no backplane")
+		err := errors.New("listing the peers: the current configuration has no backplane; add 'backplane' to the edgerelay block")
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 	}
 	return WriteJSON(w, plane.Status())

@@ -20,7 +20,9 @@ const (
 
 var (
 	errNoConfig = caddy.APIError{
-		HTTPStatus: http.StatusServiceUnavailable, Err: errors.New("the current configuration has no edgerelay"),
+		HTTPStatus: http.StatusServiceUnavailable,
+		Err: errors.New("finding the relay: the current configuration of this Caddy has no edgerelay; " +
+			"add an edgerelay block to its global options, or use the address of the relay's Caddy"),
 	}
 	errDiagnosing = caddy.APIError{
 		HTTPStatus: http.StatusConflict, Err: errors.New("another diagnosis is running; try again later"),

@@ -234,8 +234,10 @@ func pluginError(err error) error {
 	switch {
 	case errors.Is(err, pluginhost.ErrInvalidChange), errors.Is(err, pluginhost.ErrSettings):
 		code = http.StatusBadRequest
-	case errors.Is(err, pluginhost.ErrUnknownPlugin), errors.Is(err, pluginhost.ErrUnknownVersion),
-		errors.Is(err, fs.ErrNotExist):
+	case isUnknownPlugin(err):
+		code = http.StatusNotFound
+		err = fmt.Errorf("finding the plugin %w; 'caddy edgerelay plugin list' shows the plugins", err)
+	case errors.Is(err, pluginhost.ErrUnknownVersion), errors.Is(err, fs.ErrNotExist):
 		code = http.StatusNotFound
 	case errors.Is(err, pluginhost.ErrNoPrevious), errors.Is(err, pluginhost.ErrNotDeployed),
 		errors.Is(err, pluginhost.ErrBusy), errors.Is(err, pluginhost.ErrNoCanary),
@@ -247,6 +249,13 @@ func pluginError(err error) error {
 		code = http.StatusInternalServerError
 	}
 	return caddy.APIError{HTTPStatus: code, Err: err}
+}
+
+// isUnknownPlugin reports whether an error tells that no plugin has the name of the request. The pipeline's own error is
+// [fs.ErrNotExist], as that of a missing file is.
+func isUnknownPlugin(err error) bool {
+	return errors.Is(err, pluginhost.ErrUnknownPlugin) || errors.Is(err, fs.ErrNotExist) &&
+		!errors.As(err, new(*fs.PathError)) && !errors.As(err, new(*pluginhost.StorageError))
 }
 
 // servePluginDifferences lists the last events about which a shadow decided otherwise than its original.

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/request"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
@@ -62,7 +63,7 @@ func (AWX) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings.
 func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	s := awx.DefaultSettings()
-	s.URL, err = caddy.NewReplacer().ReplaceOrErr(a.URL, true, true)
+	s.URL, err = placeholders.Replace(a.URL)
 	if err != nil {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay/outbound"
@@ -65,9 +66,8 @@ func (f *Fetch) policy() (p outbound.Policy, err error) {
 		Methods: f.Methods, Headers: f.Headers, MaxRequest: f.MaxRequest, MaxResponse: f.MaxResponse,
 		Timeout: time.Duration(f.Timeout), InFlight: f.InFlight, Rate: f.Rate,
 	}
-	repl := caddy.NewReplacer()
 	for _, text := range f.Addresses {
-		address, err := repl.ReplaceOrErr(text, true, true)
+		address, err := placeholders.Replace(text)
 		if err != nil {
 			return p, err
 		}

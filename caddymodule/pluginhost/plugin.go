@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/caddymodule/oci"
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/plugins/artifact"
 	"github.com/edgerelay/edgerelay/relay/outbound"
@@ -125,7 +126,7 @@ func (p *Plugin) Provision() error {
 func (p *Plugin) SetLoading(limits plugins.Limits) { p.loading = limits }
 
 func (p *Plugin) provisionSamples() (err error) {
-	if p.samples, err = caddy.NewReplacer().ReplaceOrErr(p.Samples, true, true); err != nil {
+	if p.samples, err = placeholders.Replace(p.Samples); err != nil {
 		return err
 	}
 	// Before the read, so that a change during the read is noticed later.
@@ -136,8 +137,7 @@ func (p *Plugin) provisionSamples() (err error) {
 
 // provision checks the settings and derives the plugin's spec, without module and samples.
 func (p *Plugin) provision() (err error) {
-	repl := caddy.NewReplacer()
-	if p.path, err = repl.ReplaceOrErr(p.File, true, true); err != nil {
+	if p.path, err = placeholders.Replace(p.File); err != nil {
 		return err
 	}
 	if p.path == "" {
