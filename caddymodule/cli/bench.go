@@ -115,6 +115,9 @@ func (b *benchRun) run(ctx context.Context, w io.Writer) error {
 	awaitCount(ctx, &count, want)
 	cancel()
 	reading.Wait()
+	if err != nil && sent == 0 {
+		return err // without an event, a report says nothing
+	}
 	report := b.summarize(sent, received)
 	report.ConnectSeconds = connected.Seconds()
 	if writeErr := b.write(w, report); err == nil {
@@ -231,10 +234,10 @@ func (b *benchRun) connect(ctx context.Context) (clients []*wsclient.Client, err
 		connecting.Go(func() {
 			defer func() { <-slots }()
 			c, e := b.dialer.dial(ctx)
-			if e == nil {
-				e = c.Subscribe(ctx, b.group)
-			} else {
-				e = fmt.Errorf("%w; %s", e, dialRemedy(e))
+			if e != nil {
+				e = fmt.Errorf("%w; %s", dialCause(e), dialRemedy(e))
+			} else if e = c.Subscribe(ctx, b.group); e != nil {
+				e = fmt.Errorf("%w; %s", e, subscribeRemedy)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -242,7 +245,7 @@ func (b *benchRun) connect(ctx context.Context) (clients []*wsclient.Client, err
 				clients = append(clients, c)
 			}
 			if e != nil && err == nil {
-				err = fmt.Errorf("client %d of %d: %w", i+1, b.clients, e)
+				err = fmt.Errorf("connecting client %d of %d: %w", i+1, b.clients, e)
 			}
 		})
 	}

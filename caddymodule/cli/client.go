@@ -3,9 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -41,8 +39,8 @@ func (e *adminError) Error() string {
 const maxErrorBytes = 1 << 20
 
 // requestAdmin sends a request to the admin API, on a connection of its own. address is the value of --address. A
-// status of 400 or more is an [adminError]. Caddy's own AdminAPIRequest would put the JSON of such a response into the
-// error text.
+// status of 400 or more is an [adminError], if the admin API responds and not another program. Caddy's own
+// AdminAPIRequest would put the JSON of such a response into the error text.
 func requestAdmin(address, method, path string, body []byte) (*http.Response, error) {
 	return sendAdmin(address, method, path, nil, body)
 }
@@ -67,17 +65,25 @@ func sendAdminContext(
 		return nil, fmt.Errorf("calling the admin API at %s: %w", admin.address, err)
 	}
 	maps.Copy(req.Header, header)
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, at.Network, at.JoinHostPort(0))
+	client := http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, at.Network, at.JoinHostPort(0))
+			},
 		},
-	}}
+		// The admin API redirects no request. A site does, for example to TLS.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	resp, err := client.Do(req.WithContext(ctx))
 	if err != nil {
 		return nil, admin.unreachable(err)
 	}
 	if resp.StatusCode >= 400 {
-		return nil, readError(resp)
+		return nil, admin.readError(path, resp)
+	}
+	if !fromAdmin(path, resp) {
+		_ = resp.Body.Close()
+		return nil, admin.noAdmin(describeResponse(resp))
 	}
 	return resp, nil
 }
@@ -109,20 +115,6 @@ func newAdminRequest(at *caddy.NetworkAddress, method, path string, body []byte)
 	return req, nil
 }
 
-// readError reads the error of a response, and closes the response.
-func readError(resp *http.Response) *adminError {
-	defer func() { _ = resp.Body.Close() }()
-	e := &adminError{status: resp.StatusCode}
-	e.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
-	var decoded struct{ Error string }
-	if json.Unmarshal(e.body, &decoded) == nil {
-		e.message = decoded.Error
-	} else {
-		e.message = strings.TrimSpace(string(e.body))
-	}
-	return e
-}
-
 // callAdmin sends a request to the admin API and decodes the response, which is JSON.
 func callAdmin(address, method, path string, body []byte, result any) error {
 	return decodeAdmin(address, method, path, nil, body, result)
@@ -135,10 +127,7 @@ func decodeAdmin(address, method, path string, header http.Header, body []byte, 
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if err := json.NewDecoder(resp.Body).Decode(result); err != nil {
-		return fmt.Errorf("decoding the response to %s: %w", path, err)
-	}
-	return nil
+	return decodeResponse(address, path, resp.Body, result)
 }
 
 // getAdmin sends a GET request to the admin API and decodes the response.

@@ -76,6 +76,7 @@ Documentation: https://github.com/edgerelay/edgerelay/blob/main/docs/admin.md#co
 // finish applies the rules for usage errors, help and completion to a whole tree of commands.
 func finish(root *cobra.Command) {
 	root.SetHelpTemplate(helpTemplate)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 120"))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fail(cmd, describeFlagError(cmd, err))
 	})

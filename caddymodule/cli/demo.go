@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -76,10 +77,17 @@ func checkAdminFree(address string) error {
 		address = caddy.DefaultAdminListen
 	}
 	a, err := caddy.ParseNetworkAddressWithDefaults(address, "tcp", 2019)
-	if err != nil || a.IsUnixNetwork() || a.IsFdNetwork() || a.StartPort == 0 {
+	if err != nil || a.PortRangeSize() > 1 {
+		return usageErrorf("--admin: invalid address %q; use one such as localhost:2019", address)
+	}
+	if a.IsUnixNetwork() || a.IsFdNetwork() || a.StartPort == 0 {
 		return nil // Caddy reports it
 	}
-	return checkFree(a.JoinHostPort(0), "--admin")
+	err = checkFree(a.JoinHostPort(0), "--admin")
+	if errors.As(err, new(*net.DNSError)) {
+		return usageErrorf("%w", err)
+	}
+	return err
 }
 
 // checkFree returns an error if a program listens on an address. Caddy itself shares the port of another Caddy, and
@@ -87,7 +95,7 @@ func checkAdminFree(address string) error {
 func checkFree(address, flag string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("starting the demo: %w; stop the other program, or set %s", err, flag)
+		return fmt.Errorf("starting the demo: %w; %s", err, listenRemedy(err, flag))
 	}
 	return l.Close()
 }

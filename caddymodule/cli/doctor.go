@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
@@ -51,16 +50,16 @@ func doctorCommand() *cobra.Command {
 	span := cmd.Flags().Duration("for", 30*time.Second, "how long to listen with --channels")
 	asJSON := addJSONFlag(cmd)
 	cmd.RunE = runE(func([]string) error {
+		dialer, err := browser.dialer()
+		if err != nil {
+			return err
+		}
 		if *listens {
 			d, err := requestDiagnosis(*address, "?channels="+span.String())
 			if err != nil {
 				return err
 			}
 			return report(os.Stdout, d, *asJSON)
-		}
-		dialer, err := browser.dialer()
-		if err != nil {
-			return err
 		}
 		var d admin.Diagnosis
 		if config != "" {
@@ -85,11 +84,14 @@ func doctorCommand() *cobra.Command {
 // requestDiagnosis lets the running relay make the checks.
 func requestDiagnosis(address, query string) (d admin.Diagnosis, err error) {
 	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/doctor"+query, nil)
-	if err != nil {
+	if exitCode(err) == exitUnreachable {
 		return d, fmt.Errorf("%w; without a running relay, use --config", err)
 	}
+	if err != nil {
+		return d, err
+	}
 	defer func() { _ = resp.Body.Close() }()
-	return d, json.NewDecoder(resp.Body).Decode(&d)
+	return d, decodeResponse(address, "/edgerelay/doctor", resp.Body, &d)
 }
 
 // checkSite checks the surroundings of the relay in the current configuration. The relay itself knows only its own
@@ -135,7 +137,7 @@ func report(w io.Writer, d admin.Diagnosis, asJSON bool) error {
 
 // checkConfig checks a configuration without a running relay. It starts only the channel layer, for the round trip.
 func checkConfig(file, adapter string) ([]doctor.Finding, error) {
-	text, _, _, err := caddycmd.LoadConfig(file, adapter)
+	text, err := loadConfig(file, adapter)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +149,8 @@ func checkConfig(file, adapter string) ([]doctor.Finding, error) {
 	}
 	app, found := whole.Apps["edgerelay"]
 	if !found {
-		return nil, fmt.Errorf("%s does not configure edgerelay", file)
+		return nil, fmt.Errorf("checking %s: the configuration has no edgerelay; "+
+			"add an edgerelay block to its global options, or name another file with --config", file)
 	}
 	loaded, err := provision(app)
 	if err != nil {
@@ -187,10 +190,9 @@ func provision(app json.RawMessage) (any, error) {
 // frontDoor sends an event on the path of a browser.
 func frontDoor(address string, d *dialer) doctor.Finding {
 	f := doctor.Finding{Check: "front door", Level: doctor.Failure}
-	took, err := throughFrontDoor(address, d)
+	took, remedy, err := throughFrontDoor(address, d)
 	if err != nil {
-		f.Text = fmt.Sprintf("%s: %v", d.url, err)
-		f.Remedy = dialRemedy(err)
+		f.Text, f.Remedy = fmt.Sprintf("%s: %v", d.url, err), remedy
 		return f
 	}
 	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API to %s",
@@ -198,31 +200,36 @@ func frontDoor(address string, d *dialer) doctor.Finding {
 	return f
 }
 
+// subscribeRemedy is the remedy for a rejected subscription.
+const subscribeRemedy = "log in as a user who may subscribe to the group, and see the relay's log"
+
 // frontDoorTimeout bounds the handshake, the subscription and the event together.
 const frontDoorTimeout = 15 * time.Second
 
-// throughFrontDoor returns the time from the admin API to a client of the URL.
-func throughFrontDoor(address string, d *dialer) (time.Duration, error) {
+// throughFrontDoor returns the time from the admin API to a client of the URL. With an error comes the remedy, unless
+// the error names one.
+func throughFrontDoor(address string, d *dialer) (took time.Duration, remedy string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), frontDoorTimeout)
 	defer cancel()
 	c, err := d.dial(ctx)
 	if err != nil {
-		return 0, err
+		return 0, dialRemedy(err), dialCause(err)
 	}
 	defer c.Close()
 	group := "edgerelay_doctor-" + rand.Text()
 	if err := c.Subscribe(ctx, group); err != nil {
-		return 0, err
+		return 0, subscribeRemedy, err
 	}
 	began := time.Now()
 	body, _ := json.Marshal(map[string]any{"group": group, "data": map[string]any{"edgerelay_doctor": true}})
 	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/publish", body)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	_ = resp.Body.Close()
 	if _, err := c.Read(ctx); err != nil {
-		return 0, fmt.Errorf("the event did not arrive: %w", err)
+		remedy = "set --url to a site whose relay has the channel layer of the relay at --address"
+		return 0, remedy, fmt.Errorf("the event did not arrive: %w", err)
 	}
-	return time.Since(began), nil
+	return time.Since(began), "", nil
 }

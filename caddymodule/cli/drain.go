@@ -135,8 +135,12 @@ func requestDrain(address, method string, body []byte) (s admin.DrainStatus, tex
 		return s, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if text, err = io.ReadAll(resp.Body); err == nil {
-		err = json.Unmarshal(text, &s)
+	var raw json.RawMessage
+	if err = decodeResponse(address, "/edgerelay/drain", resp.Body, &raw); err != nil {
+		return s, nil, err
 	}
-	return s, text, err
+	if err = json.Unmarshal(raw, &s); err != nil {
+		err = mismatch("/edgerelay/drain", err)
+	}
+	return s, raw, err
 }

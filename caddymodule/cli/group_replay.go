@@ -24,7 +24,7 @@ type replayOptions struct {
 func groupReplayCommand() *cobra.Command {
 	var o replayOptions
 	cmd := &cobra.Command{
-		Use: "replay <group>", Short: "Tell the clients of a group that they may have missed events",
+		Use: "replay --since <time> <group>", Short: "Tell the clients of a group that they may have missed events",
 		Args: cobra.ExactArgs(1),
 		Long: "Tells the clients of a group on this node that they may have missed events. Clients with positions get the\n" +
 			"events from the history again, as far as it reaches back; others get the text of the setting resync. The\n" +

@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"os"
 
@@ -38,8 +37,15 @@ func healthCommand() *cobra.Command {
 				return &codedError{err, exitFailed}
 			}
 			defer func() { _ = resp.Body.Close() }()
-			_, err = io.Copy(os.Stdout, resp.Body)
-			return err
+			var raw json.RawMessage
+			if err := decodeResponse(*address, path, resp.Body, &raw); err != nil {
+				return err
+			}
+			var health struct{ Status string }
+			if json.Unmarshal(raw, &health) != nil || health.Status == "" {
+				return resolveAdmin(*address).noAdmin("since the response has no status")
+			}
+			return printRaw(raw)
 		}),
 	}
 	cmd.Flags().BoolVar(&live, "live", false, "check only whether the process responds")

@@ -49,7 +49,7 @@ func printAdmin[T any](address, path string, asJSON bool, write func(w io.Writer
 	}
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return fmt.Errorf("decoding the response to %s: %w", path, err)
+		return mismatch(path, err)
 	}
 	return write(os.Stdout, &v)
 }
@@ -66,7 +66,7 @@ func printAdminList[T any](address, path, member string, asJSON bool, write func
 	}
 	var list []T
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return fmt.Errorf("decoding the response to %s: %w", path, err)
+		return mismatch(path, err)
 	}
 	return write(os.Stdout, list)
 }

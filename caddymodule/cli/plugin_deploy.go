@@ -66,7 +66,7 @@ func (f *deployFlags) run(w io.Writer, name, from string) error {
 	wasm := s.wasm
 	var settings []byte
 	if f.settings != "" {
-		if settings, err = os.ReadFile(f.settings); err != nil {
+		if settings, err = readFile("settings", f.settings); err != nil {
 			return err
 		}
 	}

@@ -106,25 +106,25 @@ func pluginEmbedManifestCommand() *cobra.Command {
 }
 
 func embedManifest(module, manifest, out string) error {
-	wasm, err := os.ReadFile(module)
+	wasm, err := readModule(module)
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(manifest)
+	text, err := readFile("manifest", manifest)
 	if err != nil {
 		return err
 	}
 	if wasm, err = plugins.EmbedManifest(wasm, text); err != nil {
 		return err
 	}
-	return replaceFile(out, wasm)
+	return replaceFile("module", out, wasm)
 }
 
-// replaceFile replaces a file by a rename, since a relay may watch the file.
-func replaceFile(name string, content []byte) error {
+// replaceFile replaces a file by a rename, since a relay may watch the file. what is the noun for the error.
+func replaceFile(what, name string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
 	if err != nil {
-		return err
+		return unwritable(what, name, err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.Write(content)
@@ -134,8 +134,11 @@ func replaceFile(name string, content []byte) error {
 	if err == nil {
 		err = os.Chmod(f.Name(), 0o644)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	return os.Rename(f.Name(), name)
+	if err != nil {
+		return unwritable(what, name, err)
+	}
+	return nil
 }

@@ -71,7 +71,10 @@ type source struct {
 // read reads a module: a file with the signatures beside it, or an artifact of a registry. Warnings go to w.
 func (f *registryFlags) read(w io.Writer, from string) (*source, error) {
 	if !oci.IsReference(from) {
-		wasm, err := os.ReadFile(from)
+		if strings.Contains(from, "://") {
+			return nil, notAFile(from, "download the module, or name an artifact of a registry with oci://")
+		}
+		wasm, err := readModule(from)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +104,7 @@ func (f *registryFlags) read(w io.Writer, from string) (*source, error) {
 // readSignatures reads the signatures beside a module's file; none if there is no such file.
 func readSignatures(module string) ([]artifact.Signature, error) {
 	name := module + pluginhost.SignatureSuffix
-	b, err := os.ReadFile(name)
+	b, err := readFile("signatures", name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -150,7 +153,7 @@ func (f *registryFlags) push(w io.Writer, file, to string) error {
 	if err != nil {
 		return err
 	}
-	wasm, err := os.ReadFile(file)
+	wasm, err := readModule(file)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (o *pluginReplayOptions) run(module, recording string) error {
 	defer r.close()
 	in := os.Stdin
 	if recording != "-" {
-		if in, err = os.Open(recording); err != nil {
+		if in, err = openFile("recording", recording); err != nil {
 			return err
 		}
 		defer func() { _ = in.Close() }()

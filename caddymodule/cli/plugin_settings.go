@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -99,14 +98,14 @@ func (o *pluginSettings) spec(file string) (spec plugins.Spec, err error) {
 		}
 	}
 	spec.MaxResult, spec.KV = int(maxResult), int(kv)
-	spec.Wasm, err = os.ReadFile(file)
+	spec.Wasm, err = readModule(file)
 	return spec, err
 }
 
 // readConfig returns the JSON of the flag --config.
 func readConfig(text string) (json.RawMessage, error) {
 	if name, ok := strings.CutPrefix(text, "@"); ok {
-		return os.ReadFile(name)
+		return readFile("configuration", name)
 	}
 	if text == "" {
 		return nil, nil

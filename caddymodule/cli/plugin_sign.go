@@ -25,6 +25,9 @@ func pluginKeygenCommand() *cobra.Command {
 }
 
 func generateKey(w io.Writer, name string) error {
+	if name == "" || os.IsPathSeparator(name[len(name)-1]) {
+		return usageErrorf("invalid name %q of a key; use a name such as release, with or without a directory", name)
+	}
 	private, public, err := artifact.GenerateKey()
 	if err != nil {
 		return err
@@ -37,24 +40,27 @@ func generateKey(w io.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(name+".key", private, 0o600); err != nil {
+	if err := writeNew("private key", name+".key", private, 0o600); err != nil {
 		return err
 	}
-	if err := writeNew(name+".pub", public, 0o644); err != nil {
-		return err
+	if err := writeNew("public key", name+".pub", public, 0o644); err != nil {
+		return errors.Join(err, os.Remove(name+".key"))
 	}
 	_, err = fmt.Fprintf(w, "%s.key signs modules; keep it secret\nplugin_key %s %s\n", name, filepath.Base(name), line)
 	return err
 }
 
-// writeNew writes a file that does not exist yet.
-func writeNew(name string, content []byte, mode os.FileMode) error {
+// writeNew writes a file that does not exist yet. what is the noun for the error.
+func writeNew(what, name string, content []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return err
+		return unwritable(what, name, err)
 	}
 	_, err = f.Write(content)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return unwritable(what, name, errors.Join(err, os.Remove(name)))
+	}
+	return nil
 }
 
 func pluginSignCommand() *cobra.Command {
@@ -65,7 +71,7 @@ func pluginSignCommand() *cobra.Command {
 	var key string
 	var plugins []string
 	cmd := &cobra.Command{
-		Use: "sign <file.wasm>", Short: "Sign a module", Long: long, Args: cobra.ExactArgs(1),
+		Use: "sign --key <file> <file.wasm>", Short: "Sign a module", Long: long, Args: cobra.ExactArgs(1),
 		RunE: runE(func(args []string) error { return sign(os.Stdout, args[0], key, plugins) }),
 	}
 	cmd.Example = "  caddy edgerelay plugin sign redact.wasm --key release.key"
@@ -76,11 +82,11 @@ func pluginSignCommand() *cobra.Command {
 }
 
 func sign(w io.Writer, file, key string, plugins []string) error {
-	wasm, err := os.ReadFile(file)
+	wasm, err := readModule(file)
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(key)
+	text, err := readFile("private key", key)
 	if err != nil {
 		return err
 	}
@@ -107,7 +113,7 @@ func sign(w io.Writer, file, key string, plugins []string) error {
 		return err
 	}
 	name := file + pluginhost.SignatureSuffix
-	if err := replaceFile(name, text); err != nil {
+	if err := replaceFile("signatures", name, text); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: signed %.19s for %s\n", name, artifact.Digest(wasm), describePlugins(plugins))
@@ -128,7 +134,7 @@ func pluginVerifyCommand() *cobra.Command {
 	var plugin string
 	f := &registryFlags{}
 	cmd := &cobra.Command{
-		Use: "verify <file.wasm|oci://…>", Short: "Verify the signatures of a module", Long: long, Args: cobra.ExactArgs(1),
+		Use: "verify --key <key> <file.wasm|oci://…>", Short: "Verify the signatures of a module", Long: long, Args: cobra.ExactArgs(1),
 		RunE: runE(func(args []string) error {
 			parsed, err := readKeys(keys)
 			if err != nil {
@@ -154,8 +160,12 @@ func pluginVerifyCommand() *cobra.Command {
 func readKeys(list []string) (keys artifact.Keys, err error) {
 	for _, text := range list {
 		key := artifact.Key{Name: text}
-		if b, err := os.ReadFile(text); err == nil {
+		b, err := os.ReadFile(text)
+		switch {
+		case err == nil:
 			key.Name, text = strings.TrimSuffix(filepath.Base(text), ".pub"), string(b)
+		case strings.HasSuffix(text, ".pub"): // no key itself: Base64 has no full stop
+			return nil, unreadable("public key", text, err)
 		}
 		if key.Public, err = artifact.ParsePublicKey(text); err != nil {
 			return nil, fmt.Errorf("--key %.80s: %w", key.Name, err)

@@ -79,7 +79,7 @@ func (o *pluginTestOptions) runTo(w, log io.Writer, module string, files []strin
 	for _, name := range files {
 		in := os.Stdin
 		if name != "-" {
-			if in, err = os.Open(name); err != nil {
+			if in, err = openFile("samples", name); err != nil {
 				return err
 			}
 		}

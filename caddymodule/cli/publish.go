@@ -36,15 +36,9 @@ func publishCommand() *cobra.Command {
 			if group == "" || data == "" {
 				return usageErrorf("set both --group and --data, such as --group jobs-status_changed --data '{}'")
 			}
-			if data == "-" {
-				b, err := io.ReadAll(os.Stdin)
-				if err != nil {
-					return fmt.Errorf("reading standard input: %w", err)
-				}
-				data = string(b)
-			}
-			if !json.Valid([]byte(data)) {
-				return usageErrorf("--data is not JSON; write a string with quotes, as in '\"text\"'")
+			data, err := readData(data, os.Stdin)
+			if err != nil {
+				return err
 			}
 			// json.Marshal would change the white space of the data, which clients must receive unchanged.
 			body := pyjson.AppendString([]byte(`{"group": `), group)
@@ -75,6 +69,25 @@ func publishCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&data, "data", "d", "", "the payload as JSON; - reads standard input")
 	address, asJSON = addAddressFlag(cmd), addJSONFlag(cmd)
 	return cmd
+}
+
+// readData returns the JSON of the flag --data; "-" stands for standard input.
+func readData(flag string, stdin io.Reader) (string, error) {
+	data, what := flag, "--data"
+	if flag == "-" {
+		b, err := io.ReadAll(stdin)
+		if err != nil {
+			return "", fmt.Errorf("reading standard input: %w; pass the JSON with --data", err)
+		}
+		data, what = string(b), "standard input"
+		if strings.TrimSpace(data) == "" {
+			return "", usageErrorf("--data -: standard input is empty; pipe JSON into the command, or pass it with --data")
+		}
+	}
+	if !json.Valid([]byte(data)) {
+		return "", usageErrorf("%s is not JSON; write a string with quotes, as in '\"text\"'", what)
+	}
+	return data, nil
 }
 
 // writeReceipt tells how many receivers an event has in the channel layer.

@@ -35,7 +35,10 @@ func statusCommand() *cobra.Command {
 		}
 		var s admin.Status
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return err
+			return mismatch("/edgerelay/status", err)
+		}
+		if s.Status == "" {
+			return resolveAdmin(*address).noAdmin("since the response has no status")
 		}
 		if *asJSON {
 			if err := printRaw(raw); err != nil {

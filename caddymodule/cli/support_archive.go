@@ -23,12 +23,12 @@ func (b *bundle) write(name string) (size int64, err error) {
 		return 0, bundleExists(name)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("writing the bundle: %w", err)
+		return 0, unwritable("bundle", name, err)
 	}
 	err = b.archive(f)
 	info, statErr := f.Stat()
 	if err = errors.Join(err, statErr, f.Close()); err != nil {
-		return 0, fmt.Errorf("writing the bundle: %w", errors.Join(err, os.Remove(name)))
+		return 0, unwritable("bundle", name, errors.Join(err, os.Remove(name)))
 	}
 	return info.Size(), nil
 }

@@ -4,19 +4,17 @@ import (
 	"bytes"
 	"fmt"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
-
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 )
 
 // collectStopped collects what can be had without a running relay: the configuration of a file, the findings of the
 // doctor about the hosts in it, and versions.
 func (b *bundle) collectStopped(file, adapter string) error {
-	config, _, _, err := caddycmd.LoadConfig(file, adapter)
-	if err == nil {
-		err = b.addConfig(config)
-	}
+	config, err := loadConfig(file, adapter)
 	if err != nil {
+		return err
+	}
+	if err := b.addConfig(config); err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
 	fmt.Fprintln(b.log, "running the doctor")

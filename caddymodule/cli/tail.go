@@ -144,10 +144,10 @@ func openRecording(name string, more bool, remedy string) (*os.File, error) {
 	}
 	file, err := os.OpenFile(name, flags, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("%s exists; %s", name, remedy)
+		return nil, fmt.Errorf("creating the recording: %s exists; %s", name, remedy)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create the recording: %w", err)
+		return nil, unwritable("recording", name, err)
 	}
 	info, err := file.Stat()
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {

@@ -49,6 +49,32 @@ func TestCommandsAreDocumented(t *testing.T) {
 	})
 }
 
+// The flags of a help fit into 120 columns, as printed.
+func TestHelpsOfFlagsAreWrapped(t *testing.T) {
+	visible(func(path string, cmd *cobra.Command) {
+		_, flags, found := strings.Cut(cmd.UsageString(), "\nFlags:\n")
+		if !found && cmd.LocalFlags().HasAvailableFlags() {
+			t.Errorf("%s: the usage has no flags", path)
+		}
+		for line := range strings.Lines(flags) {
+			if len([]rune(line)) > 121 {
+				t.Errorf("%s: the help has a line of more than 120 columns: %s", path, line)
+			}
+		}
+	})
+}
+
+// The usage of a command, which an error about a missing flag shows, has all flags that the command needs.
+func TestUsagesHaveRequiredFlags(t *testing.T) {
+	visible(func(path string, cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Annotations[cobra.BashCompOneRequiredFlag] != nil && !strings.Contains(cmd.Use, "--"+f.Name+" <") {
+				t.Errorf("%s: the usage %q lacks the required --%s", path, cmd.Use, f.Name)
+			}
+		})
+	})
+}
+
 // withoutJSON are the commands that print no data: they write files, or run until Ctrl-C for people.
 var withoutJSON = []string{"plugin new", "plugin dev", "plugin keygen", "plugin sign", "plugin embed-manifest", "plugin record", "demo"}
 

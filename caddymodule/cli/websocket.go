@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,6 +31,11 @@ func (f *browserFlags) register(cmd *cobra.Command, urlUsage string) {
 
 // dialer returns the dialer that the flags describe.
 func (f *browserFlags) dialer() (*dialer, error) {
+	if f.url != "" {
+		if err := checkURL(f.url); err != nil {
+			return nil, err
+		}
+	}
 	header, err := parseHeaders(f.headers)
 	if err != nil {
 		return nil, err
@@ -42,9 +45,9 @@ func (f *browserFlags) dialer() (*dialer, error) {
 		d.tls = &tls.Config{InsecureSkipVerify: true}
 	}
 	if f.ca != "" {
-		pem, err := os.ReadFile(f.ca)
+		pem, err := readFile("certificates", f.ca)
 		if err != nil {
-			return nil, usageErrorf("reading --ca: %w", err)
+			return nil, usageErrorf("--ca: %w", err)
 		}
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(pem) {
@@ -79,26 +82,4 @@ type dialer struct {
 // dial opens a websocket.
 func (d *dialer) dial(ctx context.Context) (*wsclient.Client, error) {
 	return wsclient.Dial(ctx, d.url, d.header, d.tls)
-}
-
-// dialRemedy returns the remedy for a failed connection.
-func dialRemedy(err error) string {
-	var unknown x509.UnknownAuthorityError
-	var rejected *wsclient.RefusedError
-	switch {
-	case errors.As(err, &unknown):
-		return "pass the authority's certificate with --ca, or skip the check with --insecure"
-	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return "check the site's certificate and the host name in --url; --insecure skips the check"
-	case errors.Is(err, wsclient.ErrNotLoggedIn):
-		return `log in with a browser and pass its cookies: --header "Cookie: awx_sessionid=…; csrftoken=…"`
-	case errors.As(err, &rejected) && rejected.Status == http.StatusForbidden:
-		return "add the page's origin to edgerelay's origins, or log in and pass the browser's cookies with --header"
-	case errors.As(err, &rejected) && (rejected.Status == http.StatusTooManyRequests ||
-		rejected.Status == http.StatusServiceUnavailable):
-		return "see the relay's log: the relay is full or drained, or authentication is unavailable"
-	case errors.As(err, &rejected) && rejected.Status == http.StatusUnauthorized:
-		return `log in with a browser and pass its cookies: --header "Cookie: …"`
-	}
-	return "check the path in --url, and pass Upgrade, Connection and Cookie on in any proxy in front of the relay"
 }
