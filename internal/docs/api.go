@@ -111,9 +111,9 @@ type schema struct {
 func apiPage(root string) ([]byte, error) {
 	w := new(apiWriter)
 	w.line("# API reference\n")
-	w.line("The HTTP requests of operators and publishers. Generated from the OpenAPI descriptions " +
+	w.prose("The HTTP requests of operators and publishers. Generated from the OpenAPI descriptions " +
 		"[openapi.json](openapi.json) and [publish.openapi.json](publish.openapi.json); `go run ./internal/docs api` " +
-		"writes this page again.\n")
+		"writes this page again.")
 	for _, d := range apiDescriptions {
 		b, err := os.ReadFile(root + d.file)
 		if err != nil {
@@ -125,9 +125,9 @@ func apiPage(root string) ([]byte, error) {
 		}
 		w.line("## %s\n", d.title)
 		if api.Info.Description != "" {
-			w.line("%s\n", api.Info.Description)
+			w.prose(api.Info.Description)
 		}
-		w.line("%s\n", d.intro)
+		w.prose(d.intro)
 		each(api.Paths, func(path string, methods *object) {
 			each(methods, func(method string, o operation) { w.operation(method, path, o) })
 		})
@@ -143,11 +143,14 @@ type apiWriter struct {
 
 func (w *apiWriter) line(format string, args ...any) { fmt.Fprintf(&w.b, format+"\n", args...) }
 
+// prose writes a paragraph.
+func (w *apiWriter) prose(text string) { w.line("%s\n", wrap(text)) }
+
 func (w *apiWriter) operation(method, path string, o operation) {
 	w.line("### %s %s\n", strings.ToUpper(method), path)
-	w.line("%s\n", sentence(o.Summary))
+	w.prose(sentence(o.Summary))
 	if o.Description != "" {
-		w.line("%s\n", o.Description)
+		w.prose(o.Description)
 	}
 	if len(o.Parameters) > 0 {
 		w.line("| parameter | in | type | meaning |\n|---|---|---|---|")
@@ -165,7 +168,7 @@ func (w *apiWriter) operation(method, path string, o operation) {
 		w.line("")
 	}
 	if o.RequestBody != nil {
-		w.line("Request body: %s\n", sentence(o.RequestBody.summary()))
+		w.prose("Request body: " + sentence(o.RequestBody.summary()))
 	}
 	w.line("| status | response |\n|---|---|")
 	each(o.Responses, func(status string, r payload) { w.line("| %s | %s |", status, cell(r.summary())) })
@@ -192,7 +195,7 @@ func (p payload) summary() string {
 func (w *apiWriter) schema(name string, s *schema) {
 	w.line("#### %s\n", name)
 	if s.Description != "" {
-		w.line("%s\n", sentence(s.Description))
+		w.prose(sentence(s.Description))
 	}
 	if rows := s.rows("", 0); len(rows) > 0 {
 		w.line("| member | type | meaning |\n|---|---|---|")
@@ -202,7 +205,7 @@ func (w *apiWriter) schema(name string, s *schema) {
 		w.line("")
 		return
 	}
-	w.line("%s\n", sentence(s.kind()))
+	w.prose(sentence(s.kind()))
 }
 
 // maxDepth bounds the levels of members within one table.
