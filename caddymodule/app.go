@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -257,22 +255,6 @@ func (a *App) provisionPlugins(ctx caddy.Context) error {
 		return nil
 	}
 	return pluginhost.Check(ctx, a.Plugins, a.config.ModuleStore, a.config.PluginLoading)
-}
-
-// checkOrigins rejects text that no browser sends as its origin, because it would never match.
-func checkOrigins(origins []string) error {
-	for _, o := range origins {
-		scheme, host, ok := strings.Cut(o, "://")
-		if !ok {
-			scheme, host = "https", o
-		}
-		u, err := url.Parse(scheme + "://" + host)
-		if o != "*" && (err != nil || u.Host == "" || u.Host != host) {
-			return fmt.Errorf("edgerelay: origins: invalid origin %q; "+
-				"use scheme and host without a path, such as https://awx.example.com, or * for every page", o)
-		}
-	}
-	return nil
 }
 
 // Node implements [node.App].

@@ -15,6 +15,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
@@ -44,22 +45,22 @@ type Backplane struct {
 	// TLSInsecureSkipVerify accepts any certificate. Anyone on the path to a peer can then read and change events.
 	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty" caddyfile:"-"`
 	// Retry is the longest pause between attempts to reach a peer. Default: 5s.
-	Retry caddy.Duration `json:"retry,omitempty" caddyfile:"<duration>"`
+	Retry caddy.Duration `json:"retry,omitempty" caddyfile:"<duration>" min:"1"`
 	// Ping is the time between pings. Default: 10s.
-	Ping caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>"`
+	Ping caddy.Duration `json:"ping,omitempty" caddyfile:"<duration>" min:"1"`
 	// Silence is the time after which a peer times out that neither sends nor accepts data. Default: 20s.
-	Silence caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>"`
+	Silence caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>" min:"1"`
 	// QueuePerPeer is the number of bytes that may be queued for one peer; beyond it, the peer's oldest events are
 	// dropped. Default: 8 MiB.
-	QueuePerPeer int `json:"queue_per_peer,omitempty" caddyfile:"<size>"`
+	QueuePerPeer int `json:"queue_per_peer,omitempty" caddyfile:"<size>" min:"1"`
 	// QueueAge is the time for which an event may be queued for a peer; older ones are dropped, and the peer is told.
 	// Default: 1m.
-	QueueAge caddy.Duration `json:"queue_age,omitempty" caddyfile:"<duration>"`
+	QueueAge caddy.Duration `json:"queue_age,omitempty" caddyfile:"<duration>" min:"1"`
 	// FrameSize is the longest message that a peer may send, in bytes. Default: 16 MiB.
-	FrameSize int `json:"frame_size,omitempty" caddyfile:"<size>"`
+	FrameSize int `json:"frame_size,omitempty" caddyfile:"<size>" min:"1"`
 	// SubscribeWait is the longest time that a client's subscription waits for peers to confirm the interest. Default:
 	// 250ms.
-	SubscribeWait caddy.Duration `json:"subscribe_wait,omitempty" caddyfile:"<duration>"`
+	SubscribeWait caddy.Duration `json:"subscribe_wait,omitempty" caddyfile:"<duration>" min:"1"`
 
 	settings backplane.Settings
 	// serverName is TLSServerName with placeholders replaced.
@@ -123,6 +124,12 @@ func (b *Backplane) provisionSettings() error {
 	}
 	if err := b.provisionTLS(&s, files); err != nil {
 		return fmt.Errorf("tls_ca: %w", err)
+	}
+	if err := settings.CheckURLPort(s.Advertise); err != nil {
+		return fmt.Errorf("advertise: %w", err)
+	}
+	if d := s.WithDefaults(); d.Silence <= d.Ping && d.Silence >= 0 {
+		return fmt.Errorf("silence %v must be longer than ping %v, or peers that answer every ping time out", d.Silence, d.Ping)
 	}
 	b.settings = s
 	return nil

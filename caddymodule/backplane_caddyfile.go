@@ -39,8 +39,10 @@ func (b *Backplane) unmarshalDiscovery(d *caddyfile.Dispenser) error {
 	name := d.Val()
 	id := discoveryNamespace + "." + name
 	if _, err := caddy.GetModule(id); err != nil {
-		return d.Errf("backplane has no setting %q; it has %s and, to find peers, %s", name,
-			strings.Join(settings.Names(b), ", "), guestNames(discoveryNamespace))
+		known := settings.Names(b)
+		return d.Errf("backplane has no setting %q; %s", name,
+			settings.Remedy(name, slices.Concat(known, guestNames(discoveryNamespace)), "it has "+
+				strings.Join(known, ", ")+" and, to find peers, "+strings.Join(guestNames(discoveryNamespace), ", ")))
 	}
 	module, err := caddyfile.UnmarshalModule(d, id)
 	if err != nil {
@@ -51,10 +53,9 @@ func (b *Backplane) unmarshalDiscovery(d *caddyfile.Dispenser) error {
 }
 
 // guestNames lists the guest modules of a namespace in this binary.
-func guestNames(namespace string) string {
-	var names []string
+func guestNames(namespace string) (names []string) {
 	for _, m := range caddy.GetModules(namespace) {
 		names = append(names, m.ID.Name())
 	}
-	return strings.Join(names, ", ")
+	return names
 }

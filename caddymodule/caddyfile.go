@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -26,10 +27,10 @@ func init() {
 
 // parseApp reads `edgerelay { … }`, the global option.
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // before any error, which names the line
 	if existing != nil {
 		return nil, d.Err("edgerelay is configured twice; merge the blocks")
 	}
-	d.Next()
 	if d.NextArg() {
 		return nil, d.ArgErr()
 	}
@@ -86,11 +87,13 @@ func readGuest(d *caddyfile.Dispenser, namespace string, existing json.RawMessag
 		return nil, d.Errf("%s is given twice; remove one", option)
 	}
 	if !d.NextArg() {
-		return nil, d.Errf("%s needs a kind; use one of %s", option, guestNames(namespace))
+		return nil, d.Errf("%s needs a kind; use one of %s", option, strings.Join(guestNames(namespace), ", "))
 	}
 	kind := d.Val()
 	if _, err := caddy.GetModule(namespace + "." + kind); err != nil {
-		return nil, d.Errf("unknown %s %q; use one of %s", option, kind, guestNames(namespace))
+		known := guestNames(namespace)
+		return nil, d.Errf("unknown %s %q; %s", option, kind,
+			settings.Remedy(kind, known, "use one of "+strings.Join(known, ", ")))
 	}
 	module, err := caddyfile.UnmarshalModule(d, namespace+"."+kind)
 	if err != nil {

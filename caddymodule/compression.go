@@ -39,7 +39,8 @@ func (c *Compression) ReadBlock(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		on := d.Val() == "on"
 		if !on && d.Val() != "off" {
-			return d.Errf("edgerelay: compression: invalid value %q; use on, off or a block", d.Val())
+			return d.Errf("edgerelay: compression: invalid value %q; %s", d.Val(),
+				settings.Remedy(d.Val(), []string{"on", "off"}, "use on, off or a block"))
 		}
 		c.Enabled = &on
 		if d.NextArg() {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/protocol/channels"
@@ -283,6 +285,12 @@ var forms = map[string]channels.Form{
 	"binary": channels.Binary, "plugin": channels.Payload, "constant": channels.Fixed,
 }
 
+// unknownForm is the error for a form that is none.
+func (on *RouteRule) unknownForm(form string) error {
+	return fmt.Errorf("on %s: invalid form %q; %s", on.Type, form, settings.Remedy(form,
+		slices.Sorted(maps.Keys(forms)), "use text, json, value, binary, plugin, constant or ignore"))
+}
+
 // rule returns the rule for the protocol.
 func (on *RouteRule) rule(app *App) (channels.Rule, error) {
 	rule := channels.Rule{Type: on.Type}
@@ -299,8 +307,7 @@ func (on *RouteRule) rule(app *App) (channels.Rule, error) {
 	}
 	form, ok := forms[on.Form]
 	if !ok {
-		return rule, fmt.Errorf("on %s: invalid form %q; use text, json, value, binary, plugin, constant or ignore", on.Type,
-			on.Form)
+		return rule, on.unknownForm(on.Form)
 	}
 	rule.Form = form
 	if on.Form == "plugin" {

@@ -125,6 +125,12 @@ func (b *RouteBackend) settings(ctx caddy.Context, app *App) (s webhttp.Settings
 	if s.URL, err = url.Parse(address); err != nil {
 		return s, errors.New("invalid url; use an address such as http://127.0.0.1:8000")
 	}
+	if err := settings.CheckURLPort(address); err != nil {
+		return s, fmt.Errorf("url: %w", err)
+	}
+	if err := settings.CheckNames("headers", b.Headers...); err != nil {
+		return s, err
+	}
 	if g := b.Grip; g != nil {
 		secret, err := placeholders.Replace(g.Key)
 		if err != nil {

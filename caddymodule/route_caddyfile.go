@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,7 +72,9 @@ func (on *RouteRule) read(d *caddyfile.Dispenser) error {
 		return d.Err("on needs a type and a form, such as: on chat.message text message")
 	}
 	if on.Type = args[0]; len(args) > 1 {
-		on.setForm(args[1], args[2:])
+		if err := on.setForm(d, args[1], args[2:]); err != nil {
+			return err
+		}
 	}
 	var before []string // constants before the members
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -85,25 +88,32 @@ func (on *RouteRule) read(d *caddyfile.Dispenser) error {
 		case word == "set":
 			on.Set = append(on.Set, &RouteSet{Name: args[0], Value: args[1]})
 		case on.Form != "":
-			return d.Errf("on %s: the form %s is given already; %q is not a setting, only set is", on.Type, on.Form, word)
+			return d.Errf("on %s: the form %s is given already; %q is not a setting; %s", on.Type, on.Form, word,
+				settings.Remedy(word, []string{"set"}, "only set is"))
 		case len(before) > 0 && (word != "json" || len(args) == 0):
 			return d.Errf("on %s: set before %s needs json with members", on.Type, word)
 		default:
-			on.setForm(word, append(before, args...))
+			if err := on.setForm(d, word, append(before, args...)); err != nil {
+				return err
+			}
 		}
 	}
 	if on.Form == "" && len(before) > 0 {
-		on.setForm("json", before)
+		return on.setForm(d, "json", before)
 	}
 	return nil
 }
 
-func (on *RouteRule) setForm(form string, args []string) {
+func (on *RouteRule) setForm(d *caddyfile.Dispenser, form string, args []string) error {
+	if _, ok := forms[form]; !ok {
+		return d.Err(on.unknownForm(form).Error())
+	}
 	if on.Form = form; form == "plugin" {
 		on.Plugin = strings.Join(args, " ")
-		return
+		return nil
 	}
 	on.Members = args
+	return nil
 }
 
 // read reads one of
@@ -117,6 +127,9 @@ func (f *RouteFirst) read(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 {
 		return d.Err(usage)
+	}
+	if kinds := []string{"text", "fetch", "history", "presence"}; !slices.Contains(kinds, args[0]) {
+		return d.Errf("first: invalid kind %q; %s", args[0], settings.Remedy(args[0], kinds, usage))
 	}
 	switch kind, values := args[0], args[1:]; {
 	case kind == "text" && f.Text != "" || kind == "fetch" && f.Fetch != nil || kind == "history" && f.History > 0:
@@ -164,6 +177,8 @@ func (m *RouteMessages) read(d *caddyfile.Dispenser) error {
 	switch {
 	case len(args) == 0:
 		return d.Err("messages needs an action: ignore, refuse, publish <type>, subscribe or backend <url>")
+	case !slices.Contains(messageActions, args[0]):
+		return d.Err(unknownAction(args[0]).Error())
 	case args[0] == "backend":
 		m.Action, m.Backend = args[0], &RouteBackend{}
 		return m.Backend.read(d, args[1:])
@@ -215,8 +230,9 @@ func (m *RouteMessages) setForm(d *caddyfile.Dispenser, word string, args []stri
 	case word == "set" && len(args) == 2:
 		m.Set = append(m.Set, &RouteSet{Name: args[0], Value: args[1]})
 	default:
-		return d.Errf("messages publish %s: %q cannot be read; it has json [<member>...], text <member>, "+
-			"binary <member>, to <group>..., set <name> <value> and others", m.Type, word)
+		return d.Errf("messages publish %s: %q cannot be read; %s", m.Type, word, settings.Remedy(word,
+			[]string{"json", "text", "binary", "to", "set", "others"}, "it has json [<member>...], text <member>, "+
+				"binary <member>, to <group>..., set <name> <value> and others"))
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/edgerelay/edgerelay/caddymodule/request"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
 	"github.com/edgerelay/edgerelay/relay/protocol/channels"
@@ -111,6 +112,9 @@ func fetchTransport(ctx caddy.Context, address, path string, concurrency int) (h
 	u, err := url.Parse(strings.NewReplacer("{", "", "}", "").Replace(address))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, "", fmt.Errorf("invalid URL %q; use one such as http://127.0.0.1:8000/api/unread/", address)
+	}
+	if err := settings.CheckURLPort(u.String()); err != nil {
+		return nil, "", fmt.Errorf("URL %q: %w", address, err)
 	}
 	if authority, _, _ := strings.Cut(strings.SplitN(address, "://", 2)[1], "/"); strings.Contains(authority, "{") {
 		return nil, "", fmt.Errorf("URL %q has a placeholder in the host; use it in the path or the query", address)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/internal/pyjson"
 	"github.com/edgerelay/edgerelay/relay/protocol/channels"
 )
@@ -25,8 +26,9 @@ func (m *RouteMessages) readChanges(d *caddyfile.Dispenser) error {
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		word, args := d.Val(), d.RemainingArgs()
 		if len(args) == 0 || word != "join" && word != "leave" {
-			return d.Errf("messages subscribe: %q cannot be read; it has join <group> [<member>=<value>...] and "+
-				"leave <group> [<member>=<value>...], such as: join room_{message.room}", word)
+			return d.Errf("messages subscribe: %q cannot be read; %s", word, settings.Remedy(word, []string{"join", "leave"},
+				"it has join <group> [<member>=<value>...] and leave <group> [<member>=<value>...], such as: "+
+					"join room_{message.room}"))
 		}
 		change := &RouteJoin{Group: args[0], When: args[1:]}
 		if word == "join" {

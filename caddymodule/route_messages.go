@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay/protocol/channels"
 )
+
+// messageActions are the actions of [RouteMessages].
+var messageActions = []string{"ignore", "refuse", "publish", "subscribe", "backend"}
 
 // RouteMessages says what becomes of the clients' messages.
 type RouteMessages struct {
@@ -36,6 +40,12 @@ type RouteMessages struct {
 	Leave []*RouteJoin `json:"leave,omitempty"`
 }
 
+// unknownAction is the error for an action that is none.
+func unknownAction(action string) error {
+	return fmt.Errorf("messages: invalid action %q; %s", action,
+		settings.Remedy(action, messageActions, "use ignore, refuse, publish, subscribe or backend"))
+}
+
 // compile returns the settings for the protocol.
 func (m *RouteMessages) compile(rt *Route) (out channels.Messages, err error) {
 	switch m.Action {
@@ -57,7 +67,7 @@ func (m *RouteMessages) compile(rt *Route) (out channels.Messages, err error) {
 		return out, out.Prepare()
 	case "publish":
 	default:
-		return out, fmt.Errorf("messages: invalid action %q; use ignore, refuse, publish, subscribe or backend", m.Action)
+		return out, unknownAction(m.Action)
 	}
 	out = channels.Messages{
 		Action: channels.PublishMessages, Type: m.Type, JSON: m.JSON, Members: members(m.Members), Text: m.Text,

@@ -145,6 +145,9 @@ func (w *PresenceWebhook) compile(ctx caddy.Context) (*webhook.Hook, error) {
 			return nil, errors.New("the address is no URL; write https://example.com/presence/, or uWSGI's socket and " +
 				"a path: uwsgi://127.0.0.1:8050 /presence/")
 		}
+		if err := settings.CheckURLPort(address); err != nil {
+			return nil, fmt.Errorf("url: %w", err)
+		}
 		return webhook.New(address, key, nil), nil
 	}
 	if !strings.HasPrefix(w.Path, "/") {

@@ -70,6 +70,9 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	if s.URL, s.Transport, err = throughUWSGI(ctx, s.URL); err != nil {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}
+	if err := settings.CheckURLPort(s.URL); err != nil {
+		return fmt.Errorf("auth awx: url: %w", err)
+	}
 	strict := a.Strict == nil || *a.Strict
 	if a.Cache < 0 || a.Timeout < 0 || a.Concurrency < 0 {
 		return errors.New("auth awx: cache, timeout and concurrency must be above 0")
@@ -99,6 +102,9 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 	}
 	if a.SessionCookie != "" {
 		s.SessionCookie = a.SessionCookie
+	}
+	if err := settings.CheckNames("auth awx: session_cookie", s.SessionCookie); err != nil {
+		return err
 	}
 	s.WrapTransport = telemetry.NewTracedTransport
 	a.authorizer, err = awx.NewAuthorizer(s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,13 +56,34 @@ func (a *Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
 	if a.Lifetime < 0 {
 		return nil, 0, errors.New("auth caddy: lifetime must be above 0")
 	}
+	if a.Expires != "" && !wholePlaceholder.MatchString(a.Expires) {
+		return nil, 0, fmt.Errorf("auth caddy: expires: %q has no placeholder; write one such as {http.auth.user.exp}",
+			a.Expires)
+	}
 	parsed, err := rules.Parse(a.Allow...)
 	if err != nil {
 		return nil, 0, fmt.Errorf("auth caddy: allow: %w", err)
 	}
+	if err := checkAllow("auth caddy", a.Allow); err != nil {
+		return nil, 0, err
+	}
 	return &caddyAuthorizer{
 		lifetime: time.Duration(a.Lifetime), expires: a.Expires, rules: parsed, source: strings.Join(a.Allow, " "), log: a.log,
 	}, 0, nil
+}
+
+// wholePlaceholder matches a placeholder of a text.
+var wholePlaceholder = regexp.MustCompile(`\{[^{}]+\}`)
+
+// checkAllow returns an error for a rule that matches no group's name, whatever the values of its placeholders are.
+func checkAllow(auth string, allow []string) error {
+	for _, rule := range allow {
+		if !relay.ValidGroup(strings.ReplaceAll(wholePlaceholder.ReplaceAllString(rule, "x"), "*", "x")) {
+			return fmt.Errorf("%s: allow: no group has the name %q; use ASCII letters, digits, '-', '_' and '.', "+
+				"with * for any characters, as in orders-{user}", auth, rule)
+		}
+	}
+	return nil
 }
 
 // LacksSuperusers implements [guest.UnprivilegedAuth].

@@ -74,6 +74,9 @@ func (h *HTTP) Provision(ctx caddy.Context) (err error) {
 	if s.URL, s.Transport, err = throughUWSGI(ctx, socket); err != nil {
 		return fmt.Errorf("auth http: url: %w", err)
 	}
+	if err := settings.CheckURLPort(s.URL); err != nil {
+		return fmt.Errorf("auth http: url: %w", err)
+	}
 	if h.Path != "" {
 		if path != "" || s.Transport == nil || !strings.HasPrefix(h.Path, "/") {
 			return errors.New("auth http: the path belongs to uWSGI's socket and begins with /, as in: " +
@@ -107,6 +110,12 @@ func (h *HTTP) Provision(ctx caddy.Context) (err error) {
 	}
 	if h.SessionCookie != "" {
 		s.SessionCookie = h.SessionCookie
+	}
+	if err := settings.CheckNames("auth http: headers", s.Headers...); err != nil {
+		return err
+	}
+	if err := settings.CheckNames("auth http: session_cookie", s.SessionCookie); err != nil {
+		return err
 	}
 	s.WrapTransport = telemetry.NewTracedTransport
 	h.authorizer, err = site.NewAuthorizer(s)

@@ -3,7 +3,9 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,6 +109,12 @@ func (j *JWT) Provision(caddy.Context) (err error) {
 	if err := repl.Err(); err != nil {
 		return fmt.Errorf("auth jwt: %w", err)
 	}
+	if err := settings.CheckURLPort(s.JWKS); err != nil {
+		return fmt.Errorf("auth jwt: jwks: %w", err)
+	}
+	if err := checkAllow("auth jwt", j.Allow); err != nil {
+		return err
+	}
 	if file != "" {
 		if s.Key != "" {
 			return errors.New("auth jwt: key and key_file are both given; remove one")
@@ -155,20 +163,30 @@ func (j *JWT) Provision(caddy.Context) (err error) {
 	return err
 }
 
+// unknownPlace is the error for a kind of [TokenSource] that is none.
+func unknownPlace(kind string) error {
+	return fmt.Errorf("auth jwt: from: unknown place %q; %s", kind, settings.Remedy(kind,
+		slices.Sorted(maps.Keys(sourceKinds)), "use header, cookie, query, subprotocol or message"))
+}
+
 // sources returns the places of the token.
 func (j *JWT) sources() (list []jwt.Source, err error) {
 	for _, from := range j.From {
 		kind, ok := sourceKinds[from.Kind]
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("auth jwt: from: unknown place %q; use header, cookie, query, subprotocol or message",
-				from.Kind)
+			return nil, unknownPlace(from.Kind)
 		case from.Kind == "header" && from.Name == "":
 			from.Name = "Authorization"
 		case from.Name == "" && (from.Kind == "cookie" || from.Kind == "query"):
 			return nil, fmt.Errorf("auth jwt: from %s needs a name", from.Kind)
 		case from.Name != "" && from.Kind == "message":
 			return nil, errors.New("auth jwt: from message takes no name")
+		}
+		if (from.Kind == "header" || from.Kind == "cookie") && from.Name != "" {
+			if err := settings.CheckNames("auth jwt: from "+from.Kind, from.Name); err != nil {
+				return nil, err
+			}
 		}
 		list = append(list, jwt.Source{Kind: kind, Name: from.Name})
 	}
@@ -232,6 +250,9 @@ func (j *JWT) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 		return true, d.Err("from takes header, cookie, query, subprotocol or message, and a name")
 	}
 	from := TokenSource{Kind: args[0]}
+	if _, ok := sourceKinds[from.Kind]; !ok {
+		return true, d.Err(unknownPlace(from.Kind).Error())
+	}
 	if len(args) == 2 {
 		from.Name = args[1]
 	}

@@ -29,13 +29,13 @@ type DNS struct {
 	// Scheme is "http" or "https". Default: http.
 	Scheme string `json:"scheme,omitempty" caddyfile:"http|https"`
 	// Port is the port of nodes behind A and AAAA records. Default: 80 for http, 443 for https.
-	Port int `json:"port,omitempty" caddyfile:"<port>"`
+	Port int `json:"port,omitempty" caddyfile:"<port>" min:"1"`
 	// Dialect is "broadcast" or "relay" if Python nodes of that generation are behind the name. These nodes are sent
 	// AWX's header, which can be replayed for five minutes. Default: only relays are expected, which prove by a
 	// challenge that they know the secret.
 	Dialect string `json:"dialect,omitempty" caddyfile:"broadcast|relay"`
 	// Every is the time between look-ups. Default: 10s.
-	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
+	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>" min:"1"`
 
 	settings discovery.DNS
 }
@@ -65,6 +65,9 @@ func (m *DNS) Provision(caddy.Context) error {
 	}
 	if name == "" {
 		return errors.New("dns: the name is missing")
+	}
+	if err := settings.CheckHost(name); err != nil {
+		return fmt.Errorf("dns: %w", err)
 	}
 	if dialect != "" && dialect != backplane.Broadcast && dialect != backplane.Relay {
 		return fmt.Errorf("dns: unknown dialect %q; use broadcast or relay", dialect)

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
@@ -40,6 +41,9 @@ func (p *Peers) Provision(caddy.Context) error {
 			if _, err := backplane.ParseURL(url); err != nil && replaced.Err() == nil {
 				return fmt.Errorf("peers: %w", err)
 			}
+			if err := settings.CheckURLPort(url); err != nil {
+				return fmt.Errorf("peers: %s: %w", url, err)
+			}
 			p.targets = append(p.targets, backplane.Target{URL: strings.TrimSuffix(url, "/"), Dialect: backplane.Auto})
 		}
 	}
@@ -58,7 +62,7 @@ func (p *Peers) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Err("peers needs at least one URL, such as http://10.0.0.2")
 	}
 	if d.NextBlock(0) {
-		return d.Errf("peers has no setting %q", d.Val())
+		return d.Errf("peers has no setting %q; remove the block", d.Val())
 	}
 	return nil
 }

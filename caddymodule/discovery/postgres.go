@@ -28,9 +28,9 @@ type Postgres struct {
 	// Scheme is the scheme of all web nodes, "http" or "https", as AWX's BROADCAST_WEBSOCKET_PROTOCOL. Default: https.
 	Scheme string `json:"scheme,omitempty" caddyfile:"http|https"`
 	// Port is the port of all web nodes, as AWX's BROADCAST_WEBSOCKET_PORT. Default: 80 for http, 443 for https.
-	Port int `json:"port,omitempty" caddyfile:"<port>"`
+	Port int `json:"port,omitempty" caddyfile:"<port>" min:"1"`
 	// Every is the time between heartbeats. A node without one for four times as long is missing. Default: 15s.
-	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
+	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>" min:"1"`
 
 	settings discovery.Postgres
 }
@@ -47,6 +47,11 @@ func (m *Postgres) Provision(caddy.Context) error {
 	scheme := replaced.In("postgres: scheme", m.Scheme)
 	if err := replaced.Err(); err != nil {
 		return err
+	}
+	if ip != "" {
+		if err := settings.CheckHost(ip); err != nil {
+			return fmt.Errorf("postgres: ip: %w", err)
+		}
 	}
 	scheme, port, err := endpoint(scheme, "https", m.Port)
 	if err != nil {

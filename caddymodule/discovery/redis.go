@@ -23,7 +23,7 @@ type Redis struct {
 	// URL is the Redis of the registry, such as redis://user:password@host:6379/0.
 	URL string `json:"url"`
 	// Every is the time between announcements. An announcement expires after three times as long. Default: 5s.
-	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>"`
+	Every caddy.Duration `json:"every,omitempty" caddyfile:"<duration>" min:"1"`
 
 	url string
 }

@@ -68,6 +68,11 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 	if err := replaced.Err(); err != nil {
 		return fmt.Errorf("channel_layer redis_cluster: %w", err)
 	}
+	for _, a := range s.Addresses {
+		if err := settings.CheckHostPort(a); err != nil {
+			return fmt.Errorf("channel_layer redis_cluster: address: %w", err)
+		}
+	}
 	l.settings = s
 	return errors.Join(l.validate(), s.Validate())
 }

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -134,7 +135,17 @@ func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string
 	for _, k := range c.SymmetricEncryptionKeys {
 		keys = append(keys, replaced.In("symmetric_encryption_keys", k))
 	}
-	return h, keys, replaced.Err()
+	if err := replaced.Err(); err != nil {
+		return h, keys, err
+	}
+	for _, s := range h.Sentinels {
+		for _, a := range s.Addresses {
+			if err := settings.CheckHostPort(a); err != nil {
+				return h, keys, fmt.Errorf("sentinel: addresses: %w", err)
+			}
+		}
+	}
+	return h, keys, nil
 }
 
 // settings returns the settings of package redis, placeholders replaced.

@@ -30,9 +30,9 @@ type RedisLayer struct {
 	// ChannelCapacity sets the capacity for receivers with certain names. The first match applies.
 	ChannelCapacity []ChannelCapacity `json:"channel_capacity,omitempty" caddyfile:"[regexp] <pattern> <messages>"`
 	// Expiry is how long a message stays queued. Default: 60s.
-	Expiry caddy.Duration `json:"expiry,omitempty" caddyfile:"<duration>"`
+	Expiry caddy.Duration `json:"expiry,omitempty" caddyfile:"<duration>" min:"1"`
 	// GroupExpiry is how long a membership lasts without renewal. Default: 24h (AWX: 157784760s).
-	GroupExpiry caddy.Duration `json:"group_expiry,omitempty" caddyfile:"<duration>"`
+	GroupExpiry caddy.Duration `json:"group_expiry,omitempty" caddyfile:"<duration>" min:"1"`
 
 	settings redis.Settings
 }

@@ -53,7 +53,7 @@ func (p *Plugin) readGrants(d *caddyfile.Dispenser) error {
 			continue
 		}
 		if !slices.Contains(names, grant) {
-			return d.Errf("plugin: grant: invalid value %q; use %s", grant, choice)
+			return d.Errf("plugin: grant: invalid value %q; %s", grant, settings.Remedy(grant, names, "use "+choice))
 		}
 		p.Grants = append(p.Grants, grant)
 	}

@@ -40,7 +40,7 @@ type Fetch struct {
 	// InFlight bounds the plugin's requests at a time on this node. There is no queue. Default: 16.
 	InFlight int `json:"in_flight,omitempty" caddyfile:"<requests>" min:"1"`
 	// Rate bounds the plugin's requests per second on this node. Default: 10.
-	Rate float64 `json:"rate,omitempty" caddyfile:"<per second>"`
+	Rate float64 `json:"rate,omitempty" caddyfile:"<per second>" min:"1"`
 	// OnceFor is how long requests with the same "once" are not made again, on all nodes. Default: 1h.
 	OnceFor caddy.Duration `json:"once_for,omitempty" caddyfile:"<duration>" min:"1"`
 }

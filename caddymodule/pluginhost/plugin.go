@@ -51,38 +51,38 @@ type Plugin struct {
 	// their events without open browsers. Every node processes them; requests with "once" are made by one node.
 	Watch []string `json:"watch,omitempty" caddyfile:"<group>..." example:"jobs-status_changed"`
 	// Memory bounds the memory of an instance, in bytes. Default: 32 MiB.
-	Memory int64 `json:"memory,omitempty" caddyfile:"<size>"`
+	Memory int64 `json:"memory,omitempty" caddyfile:"<size>" min:"1"`
 	// Fuel is the instruction budget of a call: about one unit per loop iteration and function call. Default: 1000000, or
 	// if Timeout is set, more than fits into it.
-	Fuel int64 `json:"fuel,omitempty" caddyfile:"<units>"`
+	Fuel int64 `json:"fuel,omitempty" caddyfile:"<units>" min:"1"`
 	// FuelPerByte is the number of units that each byte of an event adds to Fuel. Default: 64.
 	FuelPerByte *int64 `json:"fuel_per_byte,omitempty" caddyfile:"<units>"`
 	// Timeout is how long a call may run. A call that waits for the processor may take up to ten times as long.
 	// Default: 50ms, and a microsecond for each byte of the event.
-	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>"`
+	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// InitTimeout is how long the start of an instance may run. Default: 1s.
-	InitTimeout caddy.Duration `json:"init_timeout,omitempty" caddyfile:"<duration>"`
+	InitTimeout caddy.Duration `json:"init_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// Instances is the number of instances that run side by side. Default: the number of processors.
-	Instances int `json:"instances,omitempty" caddyfile:"<number>"`
+	Instances int `json:"instances,omitempty" caddyfile:"<number>" min:"1"`
 	// MaxResult bounds the result of a call, in bytes. Default: 1 MiB, or eight times the event if that is more.
-	MaxResult int `json:"max_result,omitempty" caddyfile:"<size>"`
+	MaxResult int `json:"max_result,omitempty" caddyfile:"<size>" min:"1"`
 	// JSON requires results to be JSON. Default: any UTF-8.
 	JSON bool `json:"json,omitempty" caddyfile:"-"`
 	// KV bounds the plugin's key-value store, in bytes. Default: 1 MiB.
-	KV int `json:"kv,omitempty" caddyfile:"<size>"`
+	KV int `json:"kv,omitempty" caddyfile:"<size>" min:"1"`
 	// MaxFailures opens the circuit breaker of a hook and group when this many more calls failed there than succeeded.
 	// The breaker also opens when half of the last 20 or more calls within a minute failed. Events that are too large or
 	// run out of fuel do not count. Default: 5.
-	MaxFailures int `json:"max_failures,omitempty" caddyfile:"<number>"`
+	MaxFailures int `json:"max_failures,omitempty" caddyfile:"<number>" min:"1"`
 	// Cooldown is how long an open circuit breaker suspends calls before a trial call. Default: 5s; doubled after each
 	// failed trial, up to 32 times.
-	Cooldown caddy.Duration `json:"cooldown,omitempty" caddyfile:"<duration>"`
+	Cooldown caddy.Duration `json:"cooldown,omitempty" caddyfile:"<duration>" min:"1"`
 	// Queue bounds the events that wait for the plugin, in bytes. Further events are dropped. Default: 128 MiB, or an
 	// eighth of the process's memory limit if that is less.
-	Queue int `json:"queue,omitempty" caddyfile:"<size>"`
+	Queue int `json:"queue,omitempty" caddyfile:"<size>" min:"1"`
 	// QueueAge is how long an event may wait for the plugin. An event whose turn comes later is dropped, so that a plugin
 	// that fell behind catches up. Default: 10s.
-	QueueAge caddy.Duration `json:"queue_age,omitempty" caddyfile:"<duration>"`
+	QueueAge caddy.Duration `json:"queue_age,omitempty" caddyfile:"<duration>" min:"1"`
 	// Samples is a file of inputs of the plugin's hooks with the expected results, a JSON object per line: golden
 	// samples. A module that fails a sample is rejected. Changes of the file apply without a reload.
 	Samples string `json:"samples,omitempty" caddyfile:"<file>"`

@@ -43,7 +43,7 @@ type BlockReader interface {
 //	-                                     no arguments: a boolean that is true if the setting is present
 //
 // A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds an element to a list. The
-// tag min:"1" requires a number or duration above 0, max:"1EiB" replaces the bound of a size, and example appears in
+// tag min:"1" requires a number, size or duration above 0, max:"1EiB" replaces the bound of a size, and example appears in
 // errors.
 //
 // See docs/decisions/caddy.md#why-is-a-setting-declared-once-by-a-struct-field
@@ -68,7 +68,8 @@ func Read(d *caddyfile.Dispenser, block string, to any) error {
 			return d.Err(r.Error())
 		}
 		if f == nil {
-			return d.Errf("%s has no setting %q; it has %s", block, name, enumerate(names(fields), "and"))
+			known := names(fields)
+			return d.Errf("%s has no setting %q; %s", block, name, Remedy(name, known, "it has "+enumerate(known, "and")))
 		}
 		if err := f.read(d, block); err != nil {
 			return err
@@ -229,11 +230,14 @@ func (f *field) set(v reflect.Value, text string) error {
 		if err != nil || !(n >= 0 && n <= math.MaxInt32) { // JSON has neither NaN nor infinity
 			return fmt.Errorf("invalid number %q; use a value from 0, such as 20 or 0.5", text)
 		}
+		if n == 0 && f.tag.Get("min") != "" {
+			return fmt.Errorf("invalid number %q; use a value above 0, such as 20 or 0.5", text)
+		}
 		v.SetFloat(n)
 		return nil
 	case reflect.Bool:
 		if text != "on" && text != "off" {
-			return fmt.Errorf("invalid value %q; use on or off", text)
+			return fmt.Errorf("invalid value %q; %s", text, Remedy(text, []string{"on", "off"}, "use on or off"))
 		}
 		v.SetBool(text == "on")
 		return nil
@@ -241,7 +245,7 @@ func (f *field) set(v reflect.Value, text string) error {
 	// A placeholder is replaced and checked when the configuration is loaded.
 	words, free := strings.Split(args, "|"), strings.ContainsAny(args, "<{") || strings.Contains(text, "{")
 	if !free && !slices.Contains(words, text) {
-		return fmt.Errorf("invalid value %q; use %s", text, enumerate(words, "or"))
+		return fmt.Errorf("invalid value %q; %s", text, Remedy(text, words, "use "+enumerate(words, "or")))
 	}
 	v.SetString(text)
 	return nil

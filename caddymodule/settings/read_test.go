@@ -82,10 +82,10 @@ func TestRead(t *testing.T) {
 		{"block", "inner {\nwords a b\nwords c\n}", `"words":["a","b","c"]`},
 		{"block with arguments", "inner x", "takes a block"},
 		{"list without a value", "inner {\nwords\n}", "at least one value"},
-		{"unknown setting of an inner block", "inner {\nword a\n}", `inner has no setting "word"; it has words`},
+		{"unknown setting of an inner block", "inner {\nword a\n}", `inner has no setting "word"; did you mean words? It has words`},
 		{"JSON", "text `{\"a\": 1}`", `"text":"{\"a\": 1}"`},
 		{"JSON that is none", "text x", "invalid JSON"},
-		{"unknown setting", "sise 1", `the block has no setting "sise"; it has flag, size, wide,`},
+		{"unknown setting", "sise 1", `the block has no setting "sise"; did you mean size? It has flag, size, wide,`},
 		{"field without a tag", "hidden x", `no setting "hidden"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -19,6 +19,9 @@ func init() {
 //		<settings of reverse_proxy, but transport>
 //	}
 func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	if err := checkUpstreams(h.Dispenser); err != nil {
+		return nil, err
+	}
 	proxy := &reverseproxy.Handler{
 		TransportRaw: caddyconfig.JSONModuleObject(new(Transport), "protocol", "uwsgi", nil),
 	}

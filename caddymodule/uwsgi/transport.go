@@ -67,7 +67,7 @@ type Transport struct {
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
 	// The part of a request body that is held in memory. The rest goes to a temporary file. Default: 64 KiB.
-	RequestMemory int64 `json:"request_memory,omitempty" caddyfile:"<size>"`
+	RequestMemory int64 `json:"request_memory,omitempty" caddyfile:"<size>" min:"1"`
 
 	// The part of a request body that is held in a temporary file. Larger bodies get 413. To limit bodies further, use
 	// Caddy's directive `request_body` with `max_size`. 0: no file, bodies must fit into memory. Default: 1 GiB.
@@ -79,14 +79,14 @@ type Transport struct {
 	Unbuffered bool `json:"unbuffered,omitempty" caddyfile:"-"`
 
 	// The part of a response that is held in memory for the client. The rest goes to a temporary file. Default: 64 KiB.
-	ResponseMemory int64 `json:"response_memory,omitempty" caddyfile:"<size>"`
+	ResponseMemory int64 `json:"response_memory,omitempty" caddyfile:"<size>" min:"1"`
 
 	// The part of a response that is held in a temporary file. When the file or the disk is full, the worker waits for
 	// the client. 0: no file. Default: 1 GiB.
 	ResponseDisk *int64 `json:"response_disk,omitempty" caddyfile:"<size>"`
 
 	// The largest head of a response: status line and headers. A larger head gets 502. Default: 64 KiB.
-	MaxResponseHeader int64 `json:"max_response_header,omitempty" caddyfile:"<size>"`
+	MaxResponseHeader int64 `json:"max_response_header,omitempty" caddyfile:"<size>" min:"1"`
 
 	// The directory of temporary files. Each file is unlinked as soon as it is created. May contain global
 	// placeholders. Default: the system's, `$TMPDIR` or `/tmp`.
@@ -163,6 +163,10 @@ func (t *Transport) Provision(ctx caddy.Context) error {
 // a GET after any error, while the first worker may still be executing the request. An lb_retry_match is an error.
 // See docs/decisions/uwsgi.md#why-does-transport-uwsgi-reject-lb_retry_match
 func (t *Transport) adaptHandler(handler *reverseproxy.Handler) error {
+	if len(handler.Upstreams) == 0 && handler.DynamicUpstreamsRaw == nil {
+		return errors.New("transport uwsgi: reverse_proxy has no upstream; " +
+			"add the address of uWSGI's socket, such as 127.0.0.1:8050 or unix//run/awx/uwsgi.sock")
+	}
 	t.passive = handler.HealthChecks != nil && handler.HealthChecks.Passive != nil
 	t.handlesResponses = len(handler.HandleResponse) > 0
 	if handler.LoadBalancing == nil {
