@@ -94,6 +94,11 @@ func TestUnwritableFiles(t *testing.T) {
 func TestEmptyNamesOfFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
 	execute(t, "plugin", "new", "", "--name", "1").wantError(t, exitUsage, "empty")
+	for _, args := range [][]string{
+		{"plugin", "embed-manifest", "none.wasm", "none.json"}, {"plugin", "record", "p"}, {"support-bundle"},
+	} {
+		execute(t, append(args, "--output", "")...).wantError(t, exitUsage, "--output: empty value; name a file")
+	}
 	execute(t, "plugin", "keygen", "").wantError(t, exitUsage)
 	execute(t, "plugin", "keygen", "keys/").wantError(t, exitUsage, `invalid name "keys/" of a key`)
 	if files, err := os.ReadDir("."); err != nil || len(files) > 0 {

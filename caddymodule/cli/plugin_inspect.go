@@ -98,8 +98,13 @@ func pluginEmbedManifestCommand() *cobra.Command {
 		Long: "Writes a manifest into the custom section " + plugins.ManifestSection + " of a module, for languages that\n" +
 			"cannot: Go and AssemblyScript. It replaces an earlier manifest, and checks the new one.",
 		Args: cobra.ExactArgs(2),
-		RunE: runE(func(args []string) error { return embedManifest(args[0], args[1], cmp.Or(out, args[0])) }),
 	}
+	cmd.RunE = runE(func(args []string) error {
+		if err := checkOutput(cmd); err != nil {
+			return err
+		}
+		return embedManifest(args[0], args[1], cmp.Or(out, args[0]))
+	})
 	cmd.Example = "  caddy edgerelay plugin embed-manifest redact.wasm manifest.json"
 	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write; default: the module itself")
 	return cmd

@@ -64,6 +64,9 @@ func pluginRecordCommand() *cobra.Command {
 	f.BoolVar(&o.secrets, "secrets", false, "keep the values of credentials")
 	f.StringVar(&o.output, "output", "", "new file for the recording; default: standard output")
 	cmd.RunE = runE(func(args []string) error {
+		if err := checkOutput(cmd); err != nil {
+			return err
+		}
 		o.address = *address
 		return o.run(args[0])
 	})

@@ -43,6 +43,9 @@ func supportBundleCommand() *cobra.Command {
 		"adapter of the configuration; a file named Caddyfile needs none")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, jsonUsage)
 	cmd.RunE = runE(func([]string) error {
+		if err := checkOutput(cmd); err != nil {
+			return err
+		}
 		o.address = *address
 		return o.run(os.Stdout, os.Stderr)
 	})
