@@ -46,6 +46,26 @@ func TestWorkflows(t *testing.T) {
 	}
 }
 
+// CI tests the browser client under Node 20, and under the Node that publishes it.
+func TestClientIsTestedUnderEachNode(t *testing.T) {
+	folder := filepath.Join("..", "..", ".github", "workflows")
+	ci, err := os.ReadFile(filepath.Join(folder, "ci.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages, err := os.ReadFile(filepath.Join(folder, "packages.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	publishes := regexp.MustCompile(`node-version: (\d+)`).FindSubmatch(packages)
+	if publishes == nil {
+		t.Fatal("packages.yml names no version of Node")
+	}
+	if want := "node: [20, " + string(publishes[1]) + "]"; !strings.Contains(string(ci), want) {
+		t.Errorf("ci.yml has no matrix %q", want)
+	}
+}
+
 // Dependabot looks after each place that names dependencies.
 func TestDependabot(t *testing.T) {
 	root := filepath.Join("..", "..")
