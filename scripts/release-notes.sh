@@ -9,7 +9,7 @@ notes=$(awk -v version="$version" '
 	inside { print }
 ' CHANGELOG.md)
 if [ -z "$(printf %s "$notes" | tr -d '[:space:]')" ]; then
-	echo "CHANGELOG.md has no section \"## $version\": move what is under Unreleased into one" >&2
+	echo "CHANGELOG.md has no section \"## $version\": scripts/start-release.sh $version makes it of Unreleased" >&2
 	exit 1
 fi
 printf '%s\n' "$notes"

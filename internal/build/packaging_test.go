@@ -204,6 +204,58 @@ func TestReleaseConfiguration(t *testing.T) {
 	}
 }
 
+// scripts/start-release.sh makes a release of the files as they are: the notes are the entries under Unreleased, and
+// every file with a version has the new one.
+func TestStartOfRelease(t *testing.T) {
+	repository, root := filepath.Join("..", ".."), t.TempDir()
+	versions := []string{
+		"deploy/helm/edgerelay/Chart.yaml", "deploy/kustomize/awx-operator/download/awx.yaml",
+		"deploy/kustomize/awx-operator/image-volume/awx.yaml",
+	}
+	for _, name := range append(versions, "CHANGELOG.md", "scripts/start-release.sh", "scripts/release-notes.sh") {
+		text, err := os.ReadFile(filepath.Join(repository, name))
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, name), text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(dir, name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	run := func(script, version string) (string, error) {
+		out, err := exec.Command("sh", filepath.Join(root, "scripts", script), version).CombinedOutput()
+		return string(out), err
+	}
+	_, unreleased, _ := strings.Cut(read(repository, "CHANGELOG.md"), "\n## Unreleased\n")
+	unreleased, _, _ = strings.Cut(unreleased, "\n## ")
+	if out, err := run("start-release.sh", "v7.8.9"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if notes, err := run("release-notes.sh", "v7.8.9"); err != nil || strings.TrimSpace(notes) != strings.TrimSpace(unreleased) {
+		t.Errorf("the notes (%v) are not the entries under Unreleased:\n%s", err, notes)
+	}
+	for _, name := range versions {
+		if !strings.Contains(read(root, name), "7.8.9") {
+			t.Errorf("%s has another version:\n%s", name, read(root, name))
+		}
+	}
+	done := read(root, "CHANGELOG.md")
+	for _, version := range []string{"7.8.9", "7.9.0", "next", ""} { // there is one; nothing is new; no versions
+		if out, err := run("start-release.sh", version); err == nil || read(root, "CHANGELOG.md") != done {
+			t.Errorf("%q: %v, and the file changes\n%s", version, err, out)
+		}
+	}
+}
+
 // The notes of a release are its section of CHANGELOG.md.
 func TestReleaseNotes(t *testing.T) {
 	root := t.TempDir()
