@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"net/url"
 	"os"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 const (
@@ -13,6 +17,8 @@ const (
 	adminSocket = "/run/edgerelay/admin.sock"
 	// defaultAdmin is Caddy's own default. caddy.DefaultAdminListen cannot serve here, since it follows CADDY_ADMIN.
 	defaultAdmin = "localhost:2019"
+	// defaultAdminPort is the port of an address without one.
+	defaultAdminPort = 2019
 )
 
 // adminAddress is an address of the admin API.
@@ -33,10 +39,10 @@ func resolveAdmin(flag string) adminAddress {
 // See docs/decisions/operations.md#why-does-the-admin-api-use-a-unix-socket-at-a-fixed-path
 func findAdmin(flag, environment, socket string) adminAddress {
 	if flag != "" {
-		return adminAddress{flag, "from --address"}
+		return adminAddress{withoutScheme(flag), "from --address"}
 	}
 	if environment != "" {
-		return adminAddress{environment, "from CADDY_ADMIN; there is no --address"}
+		return adminAddress{withoutScheme(environment), "from CADDY_ADMIN; there is no --address"}
 	}
 	// If this user may not read the directory, the socket is most likely there.
 	if _, err := os.Stat(socket); err == nil || errors.Is(err, fs.ErrPermission) {
@@ -44,6 +50,40 @@ func findAdmin(flag, environment, socket string) adminAddress {
 	}
 	origin := "Caddy's default; neither --address nor CADDY_ADMIN is set, and there is no socket " + socket
 	return adminAddress{defaultAdmin, origin}
+}
+
+// withoutScheme removes http:// and a last slash, for an address that was copied from a URL.
+func withoutScheme(address string) string {
+	if rest, ok := strings.CutPrefix(address, "http://"); ok {
+		return strings.TrimSuffix(rest, "/")
+	}
+	return address
+}
+
+// adminOff is the value of Caddy's option admin that turns the admin API off.
+const adminOff = "off"
+
+// parse returns the address to dial.
+func (p adminAddress) parse() (caddy.NetworkAddress, error) {
+	if p.address == adminOff {
+		return caddy.NetworkAddress{}, usageErrorf("the admin API is off (%s): 'admin off' turns it off, "+
+			"and without it there are no commands; set --address if it is on", p.origin)
+	}
+	if strings.HasPrefix(p.address, "https://") {
+		return caddy.NetworkAddress{}, usageErrorf("invalid address %q of the admin API (%s): the commands speak no TLS; "+
+			"use the local address, such as %s or unix/%s", p.address, p.origin, defaultAdmin, adminSocket)
+	}
+	at, err := caddy.ParseNetworkAddressWithDefaults(p.address, "tcp", defaultAdminPort)
+	local := at.IsUnixNetwork() || at.IsFdNetwork()
+	if err != nil || at.PortRangeSize() > 1 || !local && (at.StartPort == 0 || !strings.HasPrefix(at.Network, "tcp")) {
+		return at, usageErrorf("invalid address %q of the admin API (%s); use a value such as %s or unix/%s",
+			p.address, p.origin, defaultAdmin, adminSocket)
+	}
+	// Caddy listens at such an address, but a client has to name a host.
+	if ip, err := netip.ParseAddr(at.Host); !local && (at.Host == "" || err == nil && ip.IsUnspecified()) {
+		at.Host = "localhost"
+	}
+	return at, nil
 }
 
 // unreachable returns the error for an address without a response, with a remedy.

@@ -29,6 +29,8 @@ func TestFindAdmin(t *testing.T) {
 		{"environment", "", "unix//run/x.sock|0600", socket, "unix//run/x.sock|0600"},
 		{"socket", "", "", socket, "unix/" + socket},
 		{"default", "", "", missing, "localhost:2019"},
+		{"URL", "http://localhost:2019/", "", socket, "localhost:2019"},
+		{"URL in the environment", "", "http://[::1]:2019", socket, "[::1]:2019"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			place := findAdmin(c.flag, c.environment, c.socket)
@@ -36,6 +38,26 @@ func TestFindAdmin(t *testing.T) {
 				t.Errorf("found %s, want %s", place.address, c.want)
 			}
 		})
+	}
+}
+
+// A port is not needed, and an address for all interfaces is called at this machine.
+func TestParseAdmin(t *testing.T) {
+	for address, want := range map[string]string{
+		"localhost": "tcp localhost:2019", "10.0.0.1": "tcp 10.0.0.1:2019", "[::1]": "tcp [::1]:2019",
+		"localhost:2020": "tcp localhost:2020", ":2020": "tcp localhost:2020", "0.0.0.0:2020": "tcp localhost:2020",
+		"[::]:2020": "tcp localhost:2020", "tcp4/localhost": "tcp4 localhost:2019", "unix//run/x.sock|0600": "unix /run/x.sock|0600",
+	} {
+		at, err := adminAddress{address, "from --address"}.parse()
+		if got := at.Network + " " + at.JoinHostPort(0); err != nil || got != want {
+			t.Errorf("%s is %s (%v), want %s", address, got, err, want)
+		}
+	}
+	for _, address := range []string{"off", "localhost:0", "https://localhost", "udp/localhost:2019", "localhost:x", "localhost/a"} {
+		at, err := adminAddress{address, "from CADDY_ADMIN"}.parse()
+		if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), "CADDY_ADMIN") {
+			t.Errorf("%s is %v, error %v", address, at, err)
+		}
 	}
 }
 

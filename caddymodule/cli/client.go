@@ -55,10 +55,9 @@ func sendAdminContext(
 	ctx context.Context, address, method, path string, header http.Header, body []byte,
 ) (*http.Response, error) {
 	admin := resolveAdmin(address)
-	at, err := caddy.ParseNetworkAddress(admin.address)
-	if err != nil || at.PortRangeSize() > 1 {
-		return nil, usageErrorf("invalid address %q of the admin API (%s); "+
-			"use a value such as localhost:2019 or unix/%s", admin.address, admin.origin, adminSocket)
+	at, err := admin.parse()
+	if err != nil {
+		return nil, err
 	}
 	req, err := newAdminRequest(&at, method, path, body)
 	if err != nil {

@@ -8,15 +8,26 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
 
 func init() {
+	if isStandalone(os.Args) {
+		caddy.CustomBinaryName = product // in Caddy's own helps
+	}
 	caddycmd.RegisterCommand(caddycmd.Command{
-		Name: "edgerelay", Usage: "<command>", Short: "Commands for the realtime relay", CobraFunc: build,
+		Name: product, Usage: "<command>", Short: "Commands for the realtime relay", CobraFunc: func(cmd *cobra.Command) {
+			if isStandalone(os.Args) {
+				standAlone(cmd)
+				return
+			}
+			build(cmd)
+		},
 	})
 }
 
@@ -24,6 +35,8 @@ func init() {
 func build(cmd *cobra.Command) {
 	cmd.Long = "Commands for a running relay. They use Caddy's admin API."
 	cmd.Example = "  caddy edgerelay status\n  caddy edgerelay tail job_events-42"
+	cmd.Version = versionText()
+	cmd.SetVersionTemplate("{{.Version}}")
 	requireSubcommand(cmd)
 	cmd.AddCommand(statusCommand(), healthCommand(), topCommand(), tailCommand(), publishCommand(), presenceCommand(),
 		groupCommand(), connectionCommand(), peerCommand(), drainCommand(), doctorCommand(), supportBundleCommand(),
@@ -54,6 +67,7 @@ func showHelp(cmd *cobra.Command, path []string) error {
 		return unknownCommand(found, rest[0])
 	}
 	found.InitDefaultHelpFlag()
+	found.InitDefaultVersionFlag()
 	return found.Help()
 }
 
@@ -75,17 +89,22 @@ Documentation: https://github.com/edgerelay/edgerelay/blob/main/docs/admin.md#co
 
 // finish applies the rules for usage errors, help and completion to a whole tree of commands.
 func finish(root *cobra.Command) {
-	root.SetHelpTemplate(helpTemplate)
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 120"))
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fail(cmd, describeFlagError(cmd, err))
-	})
+	applyTexts(root)
 	walk(root, func(cmd *cobra.Command) {
 		if cmd.Hidden || cmd.HasSubCommands() {
 			return
 		}
 		checkArguments(cmd)
 		addCompletions(cmd)
+	})
+}
+
+// applyTexts sets help and errors of a command and the commands below it.
+func applyTexts(cmd *cobra.Command) {
+	cmd.SetHelpTemplate(helpTemplate)
+	cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 120"))
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fail(cmd, describeFlagError(cmd, err))
 	})
 }
 

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[2] == pluginCompileName {
 		os.Exit(plugins.RunCompiler(os.Args[3:]))
 	}
+	runAsProgram()
 	if line := os.Getenv(commandLine); line != "" {
 		root := tree().Root()
 		root.SilenceErrors = true

@@ -54,10 +54,8 @@ func connectionListCommand() *cobra.Command {
 	sort := addSortFlag(cmd, "id", "slowest")
 	cmd.RunE = runE(func([]string) error {
 		list := connectionPage{Connections: []admin.Connection{}}
-		q := url.Values{"user": {f.user}, "group": {f.group}, "address": {f.from}, "sort": {*sort}}
-		if f.id != 0 {
-			q.Set("id", itoa(f.id))
-		}
+		q := f.query()
+		q.Set("sort", *sort)
 		err := collectPages(*address, "/edgerelay/connections", q, *limit, func(page *connectionPage) (int, string) {
 			list.Total, list.Connections = page.Total, append(list.Connections, page.Connections...)
 			if page.Next == 0 {
@@ -107,22 +105,52 @@ type closedConnections struct {
 	Closed int `json:"closed"`
 }
 
+// confirm shows how many connections the filter selects, and asks before they are closed.
+func (f *connectionFilter) confirm(address string, asJSON bool) error {
+	q := f.query()
+	q.Set("limit", "1")
+	var page connectionPage
+	if err := getAdmin(address, "/edgerelay/connections?"+q.Encode(), &page); err != nil || page.Total == 0 {
+		return err
+	}
+	return confirm(os.Stdin, forPeople(asJSON), fmt.Sprintf("Close %s?", count(page.Total, "connection")), "not closed")
+}
+
+// query returns the parameters of a list.
+func (f *connectionFilter) query() url.Values {
+	q := url.Values{"user": {f.user}, "group": {f.group}, "address": {f.from}}
+	if f.id != 0 {
+		q.Set("id", itoa(f.id))
+	}
+	return q
+}
+
 func connectionCloseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "close", Short: "Close the connections of a user, group or address", Args: cobra.NoArgs,
 		Long: "Closes the connections of this node that match all given filters, at least one. Clients that reconnect do\n" +
-			"so with their current login: to keep a user out, end the login first.",
+			"so with their current login: to keep a user out, end the login first. On a terminal, the command asks first.",
 		Example: "  caddy edgerelay connection close --user alice --reason maintenance\n" +
 			"  caddy edgerelay connection close --from 10.1.0.0/16 --code 1001",
 	}
 	var f connectionFilter
 	f.add(cmd)
+	var ask confirmation
+	ask.add(cmd)
 	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
 	code := cmd.Flags().Int("code", 1008, "close code: 1000, 1001, 1008 or from 3000 to 4999")
 	reason := cmd.Flags().String("reason", "closed by an operator", "reason in the close frame, up to 123 bytes")
 	cmd.RunE = runE(func([]string) error {
 		if (f == connectionFilter{}) {
 			return usageErrorf("no connections selected; set --user, --group, --from or --id")
+		}
+		if cmd.Flags().Changed("id") && f.id == 0 {
+			return usageErrorf("--id: invalid value 0; use a number of 'connection list'")
+		}
+		if ask.asks() {
+			if err := f.confirm(*address, *asJSON); err != nil {
+				return err
+			}
 		}
 		body := map[string]any{
 			"user": f.user, "group": f.group, "address": f.from, "code": *code, "reason": *reason, "id": f.id,

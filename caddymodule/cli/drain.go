@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"time"
@@ -23,6 +24,7 @@ type drainOptions struct {
 	rate                 float64
 	wait, cancel, status bool
 	asJSON               *bool
+	confirmation
 }
 
 func drainCommand() *cobra.Command {
@@ -32,19 +34,21 @@ func drainCommand() *cobra.Command {
 		Short: "Evict all clients at a set pace, so that they move to other nodes",
 		Long: "Closes all websockets at a set pace with code 1012 and rejects new ones, so that a load balancer\n" +
 			"sends clients that reconnect to other nodes. Most pages of AWX up to 24.6.1 do not reconnect: they\n" +
-			"show no changes until the user navigates. The default is the pace in the configuration. The drain\n" +
-			"lasts until it is canceled or the relay restarts.",
+			"show no changes until the user navigates. The default is the pace in the configuration, else 30s;\n" +
+			"--duration 0s evicts all clients at once. The drain lasts until it is canceled or the relay restarts.\n\n" +
+			"On a terminal, the command shows the number of clients and asks before it evicts them.",
 		Example: "  caddy edgerelay drain --duration 60s --wait && systemctl stop edgerelay\n" +
 			"  caddy edgerelay drain --status --json | jq .open\n  caddy edgerelay drain --cancel",
 		Args: cobra.NoArgs,
 		RunE: runE(func([]string) error { return o.run() }),
 	}
-	cmd.Flags().StringVar(&o.duration, "duration", "", "spread the evictions over this time")
-	cmd.Flags().Float64Var(&o.rate, "rate", 0, "maximum of evictions a second")
+	cmd.Flags().StringVar(&o.duration, "duration", "", "spread the evictions over this time; 0s: all at once")
+	cmd.Flags().Float64Var(&o.rate, "rate", 0, "maximum of evictions a second; 0: no maximum, at the pace of --duration or the configuration")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until all clients have disconnected")
 	cmd.Flags().BoolVar(&o.status, "status", false, "show the progress of the drain")
 	cmd.Flags().BoolVar(&o.cancel, "cancel", false, "accept clients again; clients not yet evicted stay connected")
 	o.address, o.asJSON = addAddressFlag(cmd), addJSONFlag(cmd)
+	o.confirmation.add(cmd)
 	return cmd
 }
 
@@ -53,6 +57,11 @@ func (o *drainOptions) run() error {
 	method, body, err := o.request()
 	if err != nil {
 		return err
+	}
+	if method == http.MethodPost && o.asks() {
+		if err := o.confirm(); err != nil {
+			return err
+		}
 	}
 	s, text, err := requestDrain(*o.address, method, body)
 	if err == nil && o.wait {
@@ -68,6 +77,16 @@ func (o *drainOptions) run() error {
 		return printRaw(text)
 	}
 	return writeDrain(os.Stdout, &s)
+}
+
+// confirm asks before clients are evicted. An idle node has none to ask about.
+func (o *drainOptions) confirm() error {
+	s, _, err := requestDrain(*o.address, http.MethodGet, nil)
+	if err != nil || s.Open == 0 {
+		return err
+	}
+	question := fmt.Sprintf("Evict %s, and reject new ones?", count(s.Open, "client"))
+	return confirm(os.Stdin, forPeople(*o.asJSON), question, "not drained")
 }
 
 // writeDrain writes the progress of a drain in a line.
@@ -117,6 +136,9 @@ const drainPollInterval = 100 * time.Millisecond
 
 // drainBody returns the body of a request for a drain.
 func drainBody(duration string, rate float64) ([]byte, error) {
+	if !(rate >= 0 && rate <= math.MaxInt32) {
+		return nil, usageErrorf("--rate: invalid value %v; use a number of clients a second, or 0 for no maximum", rate)
+	}
 	d := node.Drain{Rate: rate}
 	if duration != "" {
 		t, err := settings.ParseDuration(duration)

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -40,6 +41,11 @@ func exitCode(err error) int {
 	if errors.As(err, &coded) {
 		return coded.code
 	}
+	// The relay has checked values of the command line that the command does not check.
+	var answer *adminError
+	if errors.As(err, &answer) && answer.status == http.StatusBadRequest {
+		return exitUsage
+	}
 	return exitFailed
 }
 
@@ -55,7 +61,11 @@ func fail(cmd *cobra.Command, err error) error {
 		return nil
 	}
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	fmt.Fprintln(cmd.ErrOrStderr(), "error:", errorLine(err))
+	line := errorLine(err)
+	if cmd.Root().Name() == product {
+		line = withoutCaddy(line)
+	}
+	fmt.Fprintln(cmd.ErrOrStderr(), "error:", line)
 	code := exitCode(err)
 	if code == exitFailed {
 		return err
@@ -84,6 +94,9 @@ func checkArguments(cmd *cobra.Command) {
 		if validate != nil && validate(cmd, args) != nil {
 			return fail(cmd, usageErrorf("%s; usage: %s", describeCount(args, argumentNames(cmd.Use)), usageLine(cmd)))
 		}
+		if i := slices.Index(args, ""); i >= 0 {
+			return fail(cmd, usageErrorf("%s is empty; usage: %s", describeArgument(cmd, i), usageLine(cmd)))
+		}
 		if err := cmd.ValidateRequiredFlags(); err != nil {
 			return fail(cmd, usageErrorf("%w; usage: %s", err, usageLine(cmd)))
 		}
@@ -102,9 +115,19 @@ func allow(cmd *cobra.Command, name string, values ...string) {
 	_ = cmd.Flags().SetAnnotation(name, allowedValues, values) // fails for an unknown flag only
 }
 
+// neverEmpty are the flags that select or guard. An empty value, such as that of an unset variable of a script, would
+// select more than was meant, or guard nothing.
+var neverEmpty = []string{
+	"candidate", "canary", "duration", "expect", "for", "from", "group", "plugin", "record", "settings", "share",
+	"since", "user",
+}
+
 // checkAllowed returns an error if a flag has a value that it does not accept.
 func checkAllowed(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil && f.Value.String() == "" && slices.Contains(neverEmpty, f.Name) {
+			err = usageErrorf("--%s: empty value; name one, or leave the flag out", f.Name)
+		}
 		allowed, limited := f.Annotations[allowedValues]
 		if err == nil && limited && !slices.Contains(allowed, f.Value.String()) {
 			err = usageErrorf("--%s: invalid value %q; use %s", f.Name, f.Value, oneOf(allowed))
@@ -135,6 +158,15 @@ func describeCount(args, names []string) string {
 		return "wrong arguments"
 	}
 	return fmt.Sprintf("unexpected argument %q", args[len(names)])
+}
+
+// describeArgument returns the name of an argument in the usage.
+func describeArgument(cmd *cobra.Command, i int) string {
+	names := argumentNames(cmd.Use)
+	if len(names) == 0 {
+		return "an argument"
+	}
+	return "<" + strings.TrimSuffix(names[min(i, len(names)-1)], "...") + ">"
 }
 
 // usageLine returns the usage of a command in a line.

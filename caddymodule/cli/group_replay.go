@@ -10,15 +10,15 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 )
 
 // replayOptions are the flags of group replay.
 type replayOptions struct {
-	address, since      string
-	dryRun, yes, asJSON bool
+	address, since string
+	dryRun, asJSON bool
+	confirmation
 }
 
 func groupReplayCommand() *cobra.Command {
@@ -37,7 +37,7 @@ func groupReplayCommand() *cobra.Command {
 		"when the events may have been missed from: a duration such as 5m, a time, or a position")
 	_ = cmd.MarkFlagRequired("since")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show the effect, and change nothing")
-	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	o.confirmation.add(cmd)
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, jsonUsage)
 	cmd.RunE = runE(func(args []string) error {
 		o.address = *address
@@ -48,8 +48,7 @@ func groupReplayCommand() *cobra.Command {
 
 func (o *replayOptions) run(group string) error {
 	path := "/edgerelay/groups/" + url.PathEscape(group) + "/replay?" + url.Values{"since": {o.since}}.Encode()
-	asks := !o.yes && !o.asJSON && term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
-	if o.dryRun || asks {
+	if o.dryRun || o.asks() {
 		var plan admin.Replay
 		if err := getAdmin(o.address, path, &plan); err != nil {
 			return err
@@ -57,10 +56,11 @@ func (o *replayOptions) run(group string) error {
 		if o.dryRun {
 			return o.print(os.Stdout, group, "would be told", &plan)
 		}
-		if err := o.print(os.Stdout, group, "will be told", &plan); err != nil {
+		w := forPeople(o.asJSON)
+		if err := writeReplay(w, group, "will be told", &plan); err != nil {
 			return err
 		}
-		if err := confirm(os.Stdin, os.Stdout, "Tell them? [y/N] ", "not replayed"); err != nil {
+		if err := confirm(os.Stdin, w, "Tell them?", "not replayed"); err != nil {
 			return err
 		}
 	}
@@ -71,11 +71,16 @@ func (o *replayOptions) run(group string) error {
 	return o.print(os.Stdout, group, "told", &done)
 }
 
-// print writes the effect of a replay. told is the verb of the sentence.
+// print writes the effect of a replay as text or JSON.
 func (o *replayOptions) print(w io.Writer, group, told string, r *admin.Replay) error {
 	if o.asJSON {
 		return printJSON(w, r)
 	}
+	return writeReplay(w, group, told, r)
+}
+
+// writeReplay writes the effect of a replay. told is the verb of the sentence.
+func writeReplay(w io.Writer, group, told string, r *admin.Replay) error {
 	var parts []string
 	for _, part := range []struct {
 		clients int

@@ -48,11 +48,16 @@ func (f *canaryFlags) query() url.Values {
 func pluginCanaryCommand() *cobra.Command {
 	const short = "Show or resize the canary of a plugin"
 	const long = "Shows the canary of a plugin, as this node sees it: the events of the candidate beside those of the\n" +
-		"running module, or how the last canary ended. With --share, it gives the candidate another share of the groups."
+		"running module, or how the last canary ended. With --share, it gives the candidate another share of the groups,\n" +
+		"and on a terminal asks before."
 	f := &changeFlags{}
 	var share string
 	cmd := changeCommand(f, "canary <name>", short, long, func(name string) error {
 		if share != "" {
+			question := fmt.Sprintf("Give the candidate %s of the groups?", printable(share))
+			if err := f.confirm(name, question, "not changed"); err != nil {
+				return err
+			}
 			return f.send(http.MethodPut, name, "/canary", url.Values{"share": {share}}, nil, nil)
 		}
 		var p pluginhost.Status
@@ -74,9 +79,12 @@ func pluginCanaryCommand() *cobra.Command {
 func pluginPromoteCommand() *cobra.Command {
 	const short = "Make the candidate of a canary the plugin's module"
 	const long = "Makes the candidate of a canary the module of the plugin for all groups, on every node. 'plugin rollback'\n" +
-		"takes a candidate back instead."
+		"takes a candidate back instead.\n\n" + asksOnTerminal
 	f := &changeFlags{}
 	cmd := changeCommand(f, "promote <name>", short, long, func(name string) error {
+		if err := f.confirm(name, "Promote the candidate on every node?", "not promoted"); err != nil {
+			return err
+		}
 		return f.send(http.MethodPost, name, "/promote", nil, nil, nil)
 	})
 	cmd.Example = "  caddy edgerelay plugin promote redact\n" +

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,7 +18,8 @@ import (
 // changeFlags are the flags of commands that change a plugin's module.
 type changeFlags struct {
 	address, by, message, expect, candidate string
-	asJSON                                  bool
+	asJSON, concernsCanary                  bool
+	confirmation
 }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
@@ -27,10 +29,12 @@ func (f *changeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.message, "message", "m", "", "reason for the change, for the history")
 	cmd.Flags().StringVar(&f.expect, "expect", "",
 		"hash of the module that must run now, as in 'plugin list' or whole; else nothing changes")
+	f.confirmation.add(cmd)
 }
 
 // addCandidate adds the flag --candidate, of commands that concern a canary.
 func (f *changeFlags) addCandidate(cmd *cobra.Command) {
+	f.concernsCanary = true
 	cmd.Flags().StringVar(&f.candidate, "candidate", "",
 		"hash of the canary's module that must run now, as in 'plugin canary' or whole, or none; else nothing changes")
 }
@@ -134,6 +138,32 @@ func changeCommand(f *changeFlags, use, short, long string, run func(name string
 	return cmd
 }
 
+// confirm shows what a plugin runs and asks before a change. The answer concerns what was shown: if another module runs
+// by then, nothing changes.
+func (f *changeFlags) confirm(name, question, otherwise string) error {
+	if !f.asks() {
+		return nil
+	}
+	var now pluginhost.Status
+	if err := getAdmin(f.address, pluginPath(name, ""), &now); err != nil {
+		return err
+	}
+	w, candidate := forPeople(f.asJSON), pluginhost.NoCandidate
+	fmt.Fprintf(w, "%s: now %.12s%s from %s\n", now.Name, now.Hash, inParentheses(now.Module, now.ModuleVersion), now.From)
+	if now.Canary != nil && now.Canary.Phase == pluginhost.CanaryRunning {
+		candidate = now.Canary.Hash
+		printCanary(w, &now, time.Now())
+	}
+	if err := confirm(os.Stdin, w, question, otherwise); err != nil {
+		return err
+	}
+	f.expect = cmp.Or(f.expect, now.Hash)
+	if f.concernsCanary {
+		f.candidate = cmp.Or(f.candidate, candidate)
+	}
+	return nil
+}
+
 // send sends a request that changes a plugin's module, and prints the current module.
 func (f *changeFlags) send(method, name, suffix string, further url.Values, header http.Header, body []byte) error {
 	if header.Get("If-Match") == "" && f.expect != "" || f.candidate != "" {
@@ -174,7 +204,7 @@ func (f *changeFlags) send(method, name, suffix string, further url.Values, head
 func pluginRollbackCommand() *cobra.Command {
 	const short = "Deploy an earlier module"
 	const long = "Takes the candidate of a canary back, or deploys the module before the last change. A second rollback\n" +
-		"reverts the first. With --to, it returns to any version of the history."
+		"reverts the first. With --to, it returns to any version of the history.\n\n" + asksOnTerminal
 	f := &changeFlags{}
 	var to uint64
 	var force bool
@@ -185,6 +215,9 @@ func pluginRollbackCommand() *cobra.Command {
 		}
 		if force {
 			further.Set("force", "true")
+		}
+		if err := f.confirm(name, "Roll it back on every node?", "not rolled back"); err != nil {
+			return err
 		}
 		return f.send(http.MethodPost, name, "/rollback", further, nil, nil)
 	})
@@ -197,9 +230,13 @@ func pluginRollbackCommand() *cobra.Command {
 
 func pluginUndeployCommand() *cobra.Command {
 	const short = "Take a deployment back"
-	const long = "Takes the deployment of a plugin back: each node runs its file again. A rollback reverts it."
+	const long = "Takes the deployment of a plugin back: each node runs its file again. A rollback reverts it.\n\n" +
+		asksOnTerminal
 	f := &changeFlags{}
 	cmd := changeCommand(f, "undeploy <name>", short, long, func(name string) error {
+		if err := f.confirm(name, "Take the deployment back on every node?", "not taken back"); err != nil {
+			return err
+		}
 		return f.send(http.MethodDelete, name, "/deployment", nil, nil, nil)
 	})
 	cmd.Example = "  caddy edgerelay plugin undeploy redact"

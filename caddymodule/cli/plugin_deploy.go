@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
@@ -26,7 +23,6 @@ type deployFlags struct {
 	registry registryFlags
 	canaryFlags
 	settings string
-	yes      bool
 }
 
 func pluginDeployCommand() *cobra.Command {
@@ -41,11 +37,7 @@ func pluginDeployCommand() *cobra.Command {
 	const use = "deploy <name> <file.wasm|oci://…>"
 	cmd := adminCommand(use, "Deploy a module", long, 2, func(address string, args []string) error {
 		f.address = address
-		w := os.Stdout
-		if f.asJSON {
-			w = os.Stderr // the description is for people
-		}
-		return f.run(w, args[0], args[1])
+		return f.run(forPeople(f.asJSON), args[0], args[1])
 	})
 	cmd.Example = "  caddy edgerelay plugin deploy redact redact.wasm -m 'hides tokens'\n" +
 		"  caddy edgerelay plugin deploy redact oci://registry.example.com/plugins/redact:1.2.0 --canary 10% --for 10m"
@@ -54,7 +46,6 @@ func pluginDeployCommand() *cobra.Command {
 	f.registry.add(cmd)
 	cmd.Flags().StringVar(&f.settings, "settings", "",
 		"JSON file with settings that travel with the module and override those of the Caddyfile")
-	cmd.Flags().BoolVarP(&f.yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
@@ -84,10 +75,10 @@ func (f *deployFlags) run(w io.Writer, name, from string) error {
 	if err := describeDeployment(w, &now, wasm, settings); err != nil {
 		return err
 	}
-	if !f.yes && term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())) {
-		question := "Deploy it on every node? [y/N] "
+	if f.asks() {
+		question := "Deploy it on every node?"
 		if f.canary != "" {
-			question = fmt.Sprintf("Deploy it on every node, for %s of the groups? [y/N] ", printable(f.canary))
+			question = fmt.Sprintf("Deploy it on every node, for %s of the groups?", printable(f.canary))
 		}
 		if err := confirm(os.Stdin, w, question, "not deployed"); err != nil {
 			return err
@@ -168,18 +159,4 @@ func inParentheses(name, version string) string {
 		return ""
 	}
 	return " (" + printable(text) + ")"
-}
-
-// confirm asks a question, and returns an error with the text otherwise unless the answer is yes.
-func confirm(in io.Reader, w io.Writer, question, otherwise string) error {
-	fmt.Fprint(w, question)
-	answer, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && answer == "" {
-		return errors.New(otherwise)
-	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New(otherwise)
 }

@@ -80,8 +80,8 @@ func TestExpectedHash(t *testing.T) {
 func TestConfirm(t *testing.T) {
 	for answer, ok := range map[string]bool{"y\n": true, "YES\n": true, "y": true, "n\n": false, "\n": false, "": false} {
 		var out strings.Builder
-		err := confirm(strings.NewReader(answer), &out, "Deploy? ", "not deployed")
-		if (err == nil) != ok || out.String() != "Deploy? " {
+		err := confirm(strings.NewReader(answer), &out, "Deploy?", "not deployed")
+		if (err == nil) != ok || out.String() != "Deploy? [y/N] " {
 			t.Errorf("%q: %v, %q", answer, err, out.String())
 		}
 	}

@@ -34,11 +34,14 @@ func topCommand() *cobra.Command {
 	address := addAddressFlag(cmd)
 	asJSON := addJSONFlag(cmd)
 	once := cmd.Flags().Bool("once", false, "print once, after a second of measuring")
-	every := cmd.Flags().Duration("every", 2*time.Second, "time between two refreshes")
+	every := cmd.Flags().Duration("every", 2*time.Second, "time between two refreshes, at least 1s")
 	cmd.RunE = runE(func([]string) error {
+		if *every < time.Second {
+			return usageErrorf("--every: invalid value %q; use at least 1s", *every)
+		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return watchTop(ctx, *address, *once, *asJSON, max(*every, time.Second))
+		return watchTop(ctx, *address, *once, *asJSON, *every)
 	})
 	return cmd
 }

@@ -173,6 +173,16 @@ func TestUsageErrors(t *testing.T) {
 		{"invalid address", []string{"status", "--address", "localhost:1-9"}, "invalid address"},
 		{"invalid header", []string{"doctor", "--header", "secret"}, `invalid --header; use "Name: value"`},
 		{"negative limit", []string{"group", "list", "--limit", "0"}, "--limit"},
+		{"negative rate", []string{"drain", "--rate", "-5"}, "--rate: invalid value -5"},
+		{"rate that is no number", []string{"drain", "--rate", "NaN"}, "--rate: invalid value NaN"},
+		{"negative interval", []string{"top", "--every", "-1s"}, `--every: invalid value "-1s"; use at least 1s`},
+		{"address with TLS", []string{"status", "--address", "https://localhost:2019"}, "no TLS"},
+		{"address of another scheme", []string{"status", "--address", "ftp://localhost:2019"}, "invalid address"},
+		{"address with a path", []string{"status", "--address", "http://localhost:2019/edgerelay"}, "invalid address"},
+		{"address without an admin API", []string{"status", "--address", "off"}, "admin off"},
+		{"no user", []string{"connection", "close", "--user", "", "--from", "10.0.0.0/8"}, "--user: empty value"},
+		{"no number of a connection", []string{"connection", "close", "--id", "0", "--user", "x"}, "--id: invalid value 0"},
+		{"no guard", []string{"plugin", "rollback", "x", "--expect", ""}, "--expect: empty value"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := tree().Root()
@@ -189,6 +199,34 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("stderr %q, want %q; stdout %q", text, c.want, &stdout)
 			}
 		})
+	}
+}
+
+// No command takes an empty argument, which would become another path of the admin API.
+func TestEmptyArguments(t *testing.T) {
+	tried := 0
+	visible(func(path string, cmd *cobra.Command) {
+		names := argumentNames(cmd.Use)
+		if cmd.HasSubCommands() || len(names) == 0 {
+			return
+		}
+		tried++
+		words := append(strings.Fields(path), slices.Repeat([]string{"x"}, len(names)-1)...)
+		if words = append(words, ""); strings.HasSuffix(path, " push") {
+			words = append(words, "oci://x") // the usage has no name for it
+		}
+		root := tree().Root()
+		var stderr bytes.Buffer
+		root.SetErr(&stderr)
+		root.SetArgs(words)
+		want := "<" + strings.TrimSuffix(names[len(names)-1], "...") + "> is empty; usage: caddy " + path
+		if err := root.Execute(); err == nil || err.Error() != fmt.Sprint("exiting with status ", exitUsage) ||
+			!strings.Contains(stderr.String(), want) {
+			t.Errorf("%q: error %v, stderr %q, want %q", words, err, &stderr, want)
+		}
+	})
+	if tried < 15 {
+		t.Errorf("%d commands with arguments", tried)
 	}
 }
 
@@ -222,8 +260,16 @@ func TestErrorLine(t *testing.T) {
 	if got, want := errorLine(err), "first; second\ufffd[2J; third"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if code := exitCode(fmt.Errorf("outer: %w", usageErrorf("inner"))); code != exitUsage {
-		t.Errorf("exit code of a wrapped error: %d", code)
+	for code, err := range map[int]error{
+		exitUsage:  fmt.Errorf("outer: %w", usageErrorf("inner")),
+		exitFailed: &adminError{status: 404},
+	} {
+		if got := exitCode(err); got != code {
+			t.Errorf("exit code of %v: %d, want %d", err, got, code)
+		}
+	}
+	if code := exitCode(fmt.Errorf("outer: %w", &adminError{status: 400})); code != exitUsage {
+		t.Errorf("exit code of a value that the relay refuses: %d", code)
 	}
 }
 

@@ -36,17 +36,27 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// writeVersions writes the versions in this binary.
-func writeVersions(w io.Writer, asJSON bool) error {
+// readVersions returns the versions in this binary.
+func readVersions() versions {
 	v := node.Version()
 	_, full := caddy.Version()
-	all := versions{
+	return versions{
 		Edgerelay: v.Relay, Caddy: cmp.Or(full, "unknown"), Go: cmp.Or(v.Go, runtime.Version()),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 	}
+}
+
+// versionText returns the versions as text, for the command and for --version.
+func versionText() string {
+	v := readVersions()
+	return fmt.Sprintf("edgerelay %s\ncaddy     %s\ngo        %s %s\n", v.Edgerelay, v.Caddy, v.Go, v.Platform)
+}
+
+// writeVersions writes the versions in this binary.
+func writeVersions(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(all)
+		return json.NewEncoder(w).Encode(readVersions())
 	}
-	_, err := fmt.Fprintf(w, "edgerelay %s\ncaddy     %s\ngo        %s %s\n", all.Edgerelay, all.Caddy, all.Go, all.Platform)
+	_, err := io.WriteString(w, versionText())
 	return err
 }

@@ -91,7 +91,7 @@ func TestGroupReplayCommand(t *testing.T) {
 		},
 		{[]string{"--since", "5m"}, 0, "jobs-1: no client told; 1 client cannot be told"},
 		{[]string{"--since", "5m", "--json"}, 0, `"untold": 1`},
-		{[]string{"--since", "soon"}, 1, "soon"},
+		{[]string{"--since", "soon"}, 2, "soon"},
 		{nil, 2, `required flag(s) "since" not set`},
 	} {
 		out := command(t, r, append(append([]string{"group", "replay", "jobs-1"}, c.args...), address)...)
@@ -118,6 +118,7 @@ func TestChangesNameTheCandidate(t *testing.T) {
 		{[]string{"promote", "quiet", "--candidate", seen[:12]}, 1, "the canary has changed"},
 		{[]string{"rollback", "quiet", "--candidate", "none"}, 1, "the canary has changed"},
 		{[]string{"canary", "quiet"}, 0, "running"},
+		{[]string{"canary", "quiet", "--share", "lots"}, 2, "lots"},
 		{[]string{"promote", "quiet", "--candidate", "abc"}, 2, "use the first 12 digits"},
 	} {
 		out := command(t, r, append(append([]string{"plugin"}, c.args...), address)...)

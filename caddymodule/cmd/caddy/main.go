@@ -3,8 +3,6 @@
 package main
 
 import (
-	"os"
-
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
@@ -12,9 +10,5 @@ import (
 )
 
 func main() {
-	os.Args = direct(os.Args, func(name string) bool {
-		_, found := caddycmd.Commands()[name]
-		return found
-	})
 	caddycmd.Main()
 }
