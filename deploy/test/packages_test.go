@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,9 +42,19 @@ type packaging struct {
 	}
 }
 
+// makeShellFiles makes completions and man pages, once, as goreleaser's hook does.
+var makeShellFiles = sync.OnceValues(func() ([]byte, error) {
+	cmd := exec.Command(filepath.Join("scripts", "shell-files.sh"), filepath.Join("bin", "shell"), os.Getenv("EDGERELAY_CADDY"))
+	cmd.Dir = root
+	return cmd.CombinedOutput()
+})
+
 // makePackage builds a package with a program as goreleaser does.
 func makePackage(t *testing.T, format, version, program string) string {
 	t.Helper()
+	if out, err := makeShellFiles(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	text, err := os.ReadFile(filepath.Join(root, ".goreleaser.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +163,13 @@ func TestDeb(t *testing.T) {
 	m.check("the configuration", "edgerelay validate --config /etc/edgerelay/Caddyfile --adapter caddyfile >/dev/null 2>&1 && echo valid", "valid")
 	m.check("the unit", "systemd-analyze verify edgerelay.service 2>&1 | grep edgerelay || true", "")
 	m.check("the service is off", "ls /etc/systemd/system/multi-user.target.wants 2>/dev/null | grep edgerelay || true", "")
+	for _, file := range []string{
+		"bash-completion/completions/edgerelay", "zsh/vendor-completions/_edgerelay", "fish/vendor_completions.d/edgerelay.fish",
+		"man/man8/edgerelay.8", "man/man8/edgerelay-plugin-deploy.8",
+	} {
+		m.check(file, "test -s /usr/share/"+file+" && echo there", "there")
+	}
+	m.check("the installed binary has the relay's commands", "edgerelay status --address localhost:1 2>/dev/null; echo $?", "3")
 	m.check("an example", "test -s /usr/share/doc/edgerelay/examples/awx.Caddyfile && echo there", "there")
 	m.run("sh", "-c", "echo '# mine' >>/etc/edgerelay/Caddyfile")
 	m.run("dpkg", "--install", "/next.deb")
@@ -184,7 +202,11 @@ func TestRPM(t *testing.T) {
 		}
 	}
 	list := strings.Fields(query("--list"))
-	for _, want := range []string{"/usr/bin/edgerelay", "/etc/edgerelay/Caddyfile", "/usr/lib/systemd/system/edgerelay.service"} {
+	for _, want := range []string{
+		"/usr/bin/edgerelay", "/etc/edgerelay/Caddyfile", "/usr/lib/systemd/system/edgerelay.service",
+		"/usr/share/bash-completion/completions/edgerelay", "/usr/share/zsh/site-functions/_edgerelay",
+		"/usr/share/man/man8/edgerelay-status.8",
+	} {
 		if !slices.Contains(list, want) {
 			t.Errorf("no %s in %q", want, list)
 		}
