@@ -42,6 +42,13 @@ type packaging struct {
 	}
 }
 
+// makeLicenses writes the licenses of the binary's modules, once, as goreleaser's hook does.
+var makeLicenses = sync.OnceValues(func() ([]byte, error) {
+	cmd := exec.Command("go", "run", "./internal/build/licenses", "bin/licenses/THIRD_PARTY_LICENSES")
+	cmd.Dir = root
+	return cmd.CombinedOutput()
+})
+
 // makeShellFiles makes completions and man pages, once, as goreleaser's hook does.
 var makeShellFiles = sync.OnceValues(func() ([]byte, error) {
 	cmd := exec.Command(filepath.Join("scripts", "shell-files.sh"), filepath.Join("bin", "shell"), os.Getenv("EDGERELAY_CADDY"))
@@ -53,6 +60,9 @@ var makeShellFiles = sync.OnceValues(func() ([]byte, error) {
 func makePackage(t *testing.T, format, version, program string) string {
 	t.Helper()
 	if out, err := makeShellFiles(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := makeLicenses(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	text, err := os.ReadFile(filepath.Join(root, ".goreleaser.yaml"))
@@ -205,7 +215,7 @@ func TestRPM(t *testing.T) {
 	for _, want := range []string{
 		"/usr/bin/edgerelay", "/etc/edgerelay/Caddyfile", "/usr/lib/systemd/system/edgerelay.service",
 		"/usr/share/bash-completion/completions/edgerelay", "/usr/share/zsh/site-functions/_edgerelay",
-		"/usr/share/man/man8/edgerelay-status.8",
+		"/usr/share/man/man8/edgerelay-status.8", "/usr/share/doc/edgerelay/THIRD_PARTY_LICENSES",
 	} {
 		if !slices.Contains(list, want) {
 			t.Errorf("no %s in %q", want, list)
