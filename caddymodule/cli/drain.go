@@ -37,7 +37,7 @@ func drainCommand() *cobra.Command {
 			"show no changes until the user navigates. The default is the pace in the configuration, else 30s;\n" +
 			"--duration 0s evicts all clients at once. The drain lasts until it is canceled or the relay restarts.\n\n" +
 			"On a terminal, the command shows the number of clients and asks before it evicts them.",
-		Example: "  caddy edgerelay drain --duration 60s --wait && systemctl stop edgerelay\n" +
+		Example: "  caddy edgerelay drain -y --duration 60s --wait && systemctl stop edgerelay\n" +
 			"  caddy edgerelay drain --status --json | jq .open\n  caddy edgerelay drain --cancel",
 		Args: cobra.NoArgs,
 		RunE: runE(func([]string) error { return o.run() }),

@@ -11,7 +11,7 @@ import (
 
 // Errors of changes of canaries.
 var (
-	ErrNoCanary   = errors.New("no canary runs")
+	ErrNoCanary   = errors.New("no canary runs; begin one by deploying a module with a share of the groups")
 	ErrCanaryRuns = errors.New("a canary runs already; promote it or roll it back first")
 	// ErrOtherCanary is wrapped by the error of a change that expects another canary, or none.
 	ErrOtherCanary = errors.New("the canary has changed")

@@ -16,7 +16,7 @@ import (
 var (
 	ErrUnknownPlugin  = errors.New("plugin not configured")
 	ErrUnknownVersion = errors.New("version not in the history")
-	ErrNoPrevious     = errors.New("no previous module to roll back to")
+	ErrNoPrevious     = errors.New("no previous module to roll back to; deploy the module that should run")
 	ErrNotDeployed    = errors.New("no deployment to take back; the file runs")
 	ErrInvalidChange  = errors.New("invalid change")
 )

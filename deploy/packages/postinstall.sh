@@ -10,5 +10,5 @@ fi
 systemctl daemon-reload
 if systemctl --quiet is-active edgerelay.service; then
 	echo "edgerelay: the service still runs the former version; restart it at a quiet hour:"
-	echo "  edgerelay drain --duration 60s --wait && systemctl restart edgerelay"
+	echo "  edgerelay drain -y --duration 60s --wait && systemctl restart edgerelay"
 fi
