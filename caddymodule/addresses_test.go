@@ -9,7 +9,8 @@ func TestOriginsThatNoBrowserSendsAreRefused(t *testing.T) {
 	for _, origin := range []string{
 		"*", "https://awx.example.com", "http://localhost:8000", "*.example.net", "https://*.example.com:8443", "awx",
 		"localhost:8000", "https://[::1]:8443", "https://10.0.0.1", "https://my_host", "HTTPS://a",
-		"chrome-extension://abcdefghijklmnop", "capacitor://localhost", "https://b\u00fccher.example",
+		"chrome-extension://abcdefghijklmnop", "capacitor://localhost", "app://.", "myapp://localhost",
+		"vscode-webview://abc", "capacitor-electron://-", "wails://wails", "https://b\u00fccher.example",
 	} {
 		if err := checkOrigins([]string{origin}); err != nil {
 			t.Errorf("%s is refused: %v", origin, err)
@@ -66,7 +67,6 @@ func TestValuesThatCannotWorkAreRefused(t *testing.T) {
 		secret + "dns a {\nport 0\n}\n}":                                              "above 0",
 		secret + "dns a {\nevery 0\n}\n}":                                             "above 0",
 		secret + "node_name n\npostgres postgres://h/d {\nip 10.0.0.1:80\n}\n}":       "postgres: ip: invalid host",
-		secret + "silence 5s\npeers http://a\n}":                                      "silence 5s must be longer than ping 10s",
 		secret + "ping 0\npeers http://a\n}":                                          "above 0",
 		secret + "queue_per_peer 0\npeers http://a\n}":                                "above 0",
 		"auth none\nplugin a b {\nmemory 0\n}":                                        "above 0",

@@ -128,9 +128,6 @@ func (b *Backplane) provisionSettings() error {
 	if err := settings.CheckURLPort(s.Advertise); err != nil {
 		return fmt.Errorf("advertise: %w", err)
 	}
-	if d := s.WithDefaults(); d.Silence <= d.Ping && d.Silence >= 0 {
-		return fmt.Errorf("silence %v must be longer than ping %v, or peers that answer every ping time out", d.Silence, d.Ping)
-	}
 	b.settings = s
 	return nil
 }

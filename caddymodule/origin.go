@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,14 +15,17 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-// originSchemes are the schemes of origins: those of sites, of browsers' extensions, and of the frameworks that make apps
-// of pages. Any other scheme is a typing error.
-var originSchemes = []string{
-	"https", "http", "chrome-extension", "moz-extension", "safari-web-extension", "capacitor", "ionic", "tauri", "app",
-}
+// siteSchemes are the schemes of sites. Apps that are made of pages, and extensions of browsers, have schemes of their own.
+var siteSchemes = []string{"https", "http"}
+
+// notOfPages are schemes that no page has.
+var notOfPages = []string{"ws", "wss", "ftp", "unix", "uwsgi"}
+
+var validScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
 // checkOrigins rejects text that no browser sends as its origin, because it would never match.
 func checkOrigins(origins []string) error {
+	const remedy = "use http or https, as in https://awx.example.com"
 	for _, o := range origins {
 		if o == "*" {
 			continue
@@ -30,12 +34,14 @@ func checkOrigins(origins []string) error {
 		if !ok {
 			scheme, host = "https", o
 		}
+		scheme = strings.ToLower(scheme)
+		suggestion := settings.Remedy(scheme, siteSchemes, remedy)
+		if suggestion != remedy || slices.Contains(notOfPages, scheme) {
+			return fmt.Errorf("edgerelay: origins: invalid origin %q: unknown scheme %q; %s", o, scheme, suggestion)
+		}
 		u, err := url.Parse("https://" + host)
-		switch {
-		case !slices.Contains(originSchemes, strings.ToLower(scheme)) && scheme != "" && ok:
-			return fmt.Errorf("edgerelay: origins: invalid origin %q: unknown scheme %q; %s", o, scheme,
-				settings.Remedy(scheme, originSchemes, "use http or https, as in https://awx.example.com"))
-		case scheme == "" || err != nil || u.Host == "" || u.Host != host || o == "null" || checkOriginHost(u) != nil:
+		if !validScheme.MatchString(scheme) || err != nil || u.Host == "" || u.Host != host || o == "null" ||
+			slices.Contains(siteSchemes, scheme) && checkOriginHost(u) != nil {
 			return fmt.Errorf("edgerelay: origins: invalid origin %q; "+
 				"use scheme and host without a path, such as https://awx.example.com or https://*.example.com, "+
 				"or * for every page", o)
@@ -44,7 +50,7 @@ func checkOrigins(origins []string) error {
 	return nil
 }
 
-// checkOriginHost returns an error for a host that no browser sends. A wildcard stands for whole subdomains.
+// checkOriginHost returns an error for a host that no browser sends for a site. A wildcard stands for whole subdomains.
 func checkOriginHost(u *url.URL) error {
 	if strings.HasSuffix(u.Host, ":") {
 		return errors.New("no port behind the colon")

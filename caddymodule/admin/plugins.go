@@ -241,7 +241,8 @@ func pluginError(err error) error {
 		code = http.StatusNotFound
 	case errors.Is(err, pluginhost.ErrNoPrevious), errors.Is(err, pluginhost.ErrNotDeployed),
 		errors.Is(err, pluginhost.ErrBusy), errors.Is(err, pluginhost.ErrNoCanary),
-		errors.Is(err, pluginhost.ErrCanaryRuns), errors.Is(err, pluginhost.ErrOtherCanary):
+		errors.Is(err, pluginhost.ErrCanaryRuns), errors.Is(err, pluginhost.ErrOtherCanary),
+		errors.Is(err, pluginhost.ErrRunsAlready):
 		code = http.StatusConflict
 	case pluginhost.IsDiskFull(err):
 		code = http.StatusInsufficientStorage

@@ -11,8 +11,10 @@ import (
 
 // Errors of changes of canaries.
 var (
-	ErrNoCanary   = errors.New("no canary runs; begin one by deploying a module with a share of the groups")
-	ErrCanaryRuns = errors.New("a canary runs already; promote it or roll it back first")
+	ErrNoCanary = errors.New("no canary runs; begin one by deploying a module with a share of the groups")
+	// ErrRunsAlready is returned for a canary of the module that decides already.
+	ErrRunsAlready = errors.New("the module runs already, with the same settings; a canary needs another one")
+	ErrCanaryRuns  = errors.New("a canary runs already; promote it or roll it back first")
 	// ErrOtherCanary is wrapped by the error of a change that expects another canary, or none.
 	ErrOtherCanary = errors.New("the canary has changed")
 )

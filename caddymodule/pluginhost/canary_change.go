@@ -49,7 +49,7 @@ func (h *Host) tryCanary(ctx context.Context, name string, m signedModule, c Cha
 	}
 	e := canary.Candidate
 	if v := s.p.module; v.hash == e.Hash && string(v.settings()) == string(e.Settings) {
-		return fmt.Errorf("%w: the module runs already, with the same settings", ErrInvalidChange)
+		return fmt.Errorf("plugin %s: %w", name, ErrRunsAlready)
 	}
 	t, err := s.deploy(e, m)
 	if err != nil {

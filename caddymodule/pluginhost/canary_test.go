@@ -288,7 +288,7 @@ func TestDeploymentReplacesTheCanary(t *testing.T) {
 	if err != nil || kept[plugins.Hash(two)] || !kept[plugins.Hash(one)] || !kept[plugins.Hash(three)] {
 		t.Errorf("the storage has %v (%v)", kept, err)
 	}
-	if err := a.DeployCanary(ctx, "p", three, Change{}, settings); !errors.Is(err, ErrInvalidChange) {
+	if err := a.DeployCanary(ctx, "p", three, Change{}, settings); !errors.Is(err, ErrRunsAlready) {
 		t.Errorf("a canary of the module that runs: %v", err)
 	}
 	for _, c := range []CanarySettings{

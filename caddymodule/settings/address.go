@@ -42,7 +42,7 @@ func CheckHost(text string) error {
 			return fmt.Errorf("invalid host %q; use a name such as redis.example.com, or an IP address", text)
 		}
 	}
-	if _, err := strconv.Atoi(labels[len(labels)-1]); err == nil { // an IP address with an error
+	if !strings.ContainsFunc(text, notOfIPv4) {
 		return fmt.Errorf("invalid IP address %q; use one such as 10.0.0.1", text)
 	}
 	return nil
@@ -52,6 +52,9 @@ func CheckHost(text string) error {
 func outsideHost(r rune) bool {
 	return r < 0x80 && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 }
+
+// notOfIPv4 reports whether no IPv4 address has the character.
+func notOfIPv4(r rune) bool { return r != '.' && (r < '0' || r > '9') }
 
 // CheckNames returns an error if a name can be neither that of a header nor that of a cookie.
 func CheckNames(setting string, names ...string) error {

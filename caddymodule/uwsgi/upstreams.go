@@ -60,8 +60,8 @@ func upstreamRemedy(address string) string {
 	parsed, err := caddy.ParseNetworkAddress(address)
 	switch network := parsed.Network; {
 	case strings.HasPrefix(network, "unix") && err == nil:
-		if !strings.HasPrefix(parsed.Host, "/") || strings.HasSuffix(parsed.Host, "/") {
-			return "write the absolute path of a socket, such as unix//run/awx/uwsgi.sock"
+		if parsed.Host == "" || strings.HasSuffix(parsed.Host, "/") {
+			return "write the path of a socket, such as unix//run/awx/uwsgi.sock"
 		}
 	case err != nil || network != "" && !strings.HasPrefix(network, "tcp") || parsed.StartPort == 0:
 		return "write host and port of uWSGI's socket, such as 127.0.0.1:8050, or unix//run/awx/uwsgi.sock"

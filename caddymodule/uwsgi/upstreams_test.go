@@ -10,7 +10,7 @@ import (
 func TestUpstreamsThatCannotBeASocketAreRefused(t *testing.T) {
 	for _, upstreams := range []string{
 		"127.0.0.1:8050", "[::1]:8050", ":8050", "localhost:8050 awx.example.com:8051", "127.0.0.1:8050-8052",
-		"unix//run/awx/uwsgi.sock", "tcp/127.0.0.1:8050", "{env.UWSGI}", "{\nto 127.0.0.1:8050\n}",
+		"unix//run/awx/uwsgi.sock", "unix/@uwsgi", "unix/run/awx.sock", "tcp/127.0.0.1:8050", "{env.UWSGI}", "{\nto 127.0.0.1:8050\n}",
 		"{\ndynamic srv {\nname awx.example.com\n}\n}", "/awx/* 127.0.0.1:8050 {\nlb_policy first\n}",
 	} {
 		if _, err := adapt(t, "edgerelay_uwsgi "+upstreams); err != nil {
@@ -31,8 +31,8 @@ func TestUpstreamsThatCannotBeASocketAreRefused(t *testing.T) {
 		"udp/127.0.0.1:8050":         "write host and port",
 		"127.0.0.1:8050 foo":         `invalid upstream "foo"`,
 		"{\nto foo\n}":               `invalid upstream "foo"`,
-		"unix/run/awx.sock":          "absolute path",
-		"unix/":                      "absolute path",
+		"unix/":                      "path of a socket",
+		"unix//run/awx/":             "path of a socket",
 		"uwsgi://127.0.0.1:8050":     "without a scheme: 127.0.0.1:8050",
 		"http://127.0.0.1:8050/":     "without a scheme: 127.0.0.1:8050",
 		"uwsgi+unix:///run/awx.sock": "write unix//run/awx.sock",

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
 	"time"
 )
@@ -153,6 +154,7 @@ func (p *pinger) ping(count, size int) error {
 	}
 	_ = p.conn.SetWriteDeadline(now.Add(largeWait))
 	_, err := p.conn.Write(frames)
+	p.ended = p.ended || err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 	return err
 }
 
@@ -200,6 +202,7 @@ func (m *PathMeasure) measure(ctx context.Context, conn net.Conn, r *bufio.Reade
 	before := readKernel(conn)
 	m.MSS, m.lossy = before.mss, before.retransmitted > 1 || m.Unanswered > 0
 	clear(p.sent)
+	large := time.Now()
 	if len(trips) > 0 && p.ping(largeExchanges, maxControl) == nil {
 		var last time.Duration
 		p.await(ctx, largeWait, func(d time.Duration) { last = d })
@@ -207,7 +210,8 @@ func (m *PathMeasure) measure(ctx context.Context, conn net.Conn, r *bufio.Reade
 			m.LargeSeconds = last.Seconds()
 		}
 	}
-	m.ended = p.ended || ctx.Err() != nil
+	// A check without the time for a large exchange knows nothing about one.
+	m.ended = p.ended || ctx.Err() != nil && time.Since(large) < largeWait
 	kernel := readKernel(conn)
 	m.Segments, m.Retransmitted, m.MTU, m.MSSAfter = kernel.segments, kernel.retransmitted, kernel.mtu, kernel.mss
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -123,6 +124,24 @@ func TestPeerIsChallengedFirst(t *testing.T) {
 
 // A node that restarts during the check, or a proxy that closes the connection, is neither a black hole nor a faulty line.
 func TestEndDuringTheCheck(t *testing.T) {
+	for name, pings := range map[string]int{
+		"before the large exchange": smallExchanges, "with it": smallExchanges + 1, "before it": smallExchanges / 2,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var m PathMeasure
+			conn := endingPeer(t, pings)
+			m.measure(t.Context(), conn, bufio.NewReader(conn))
+			list := judgePath("http://a", &m)
+			expect(t, list[len(list)-1], Warning, "the connection ended during the check",
+				fmt.Sprintf("after %d of %d", min(pings, smallExchanges), smallExchanges))
+		})
+	}
+}
+
+// endingPeer returns a connection to a server that answers small pings, and ends the connection after a number of pings.
+func endingPeer(t *testing.T, pings int) net.Conn {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +153,7 @@ func TestEndDuringTheCheck(t *testing.T) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		for { // small pings are answered; the large exchange ends the connection
+		for range pings {
 			var ping [14]byte // a masked frame of 8 bytes
 			if _, err := io.ReadFull(conn, ping[:]); err != nil || ping[1] != 0x80|8 {
 				return
@@ -153,10 +172,7 @@ func TestEndDuringTheCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	var m PathMeasure
-	m.measure(t.Context(), conn, bufio.NewReader(conn))
-	list := judgePath("http://a", &m)
-	expect(t, list[len(list)-1], Warning, "the connection ended during the check", "after 20 of 20")
+	return conn
 }
 
 func TestJudgePath(t *testing.T) {
