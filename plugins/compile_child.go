@@ -24,7 +24,8 @@ type Limits struct {
 	CPU time.Duration
 	// Memory is the size of the data segment, in bytes. Default: 256 MiB.
 	Memory int64
-	// Time is the time that passes. Default: 30 s.
+	// Time is the time that passes. The child has a low priority, so that other work on a busy machine multiplies its
+	// time, which says nothing about the module. Default: 2 min.
 	Time time.Duration
 }
 
@@ -32,7 +33,7 @@ type Limits struct {
 const (
 	DefaultCompileCPU    = 5 * time.Second
 	DefaultCompileMemory = 256 << 20
-	DefaultCompileTime   = 30 * time.Second
+	DefaultCompileTime   = 2 * time.Minute
 
 	minCompileMemory = 128 << 20 // of which the process itself takes about half
 	maxCompileTime   = 10 * time.Minute

@@ -20,7 +20,7 @@ type Loading struct {
 	CPU caddy.Duration `json:"cpu,omitempty" caddyfile:"<duration>" min:"1"`
 	// Memory is the memory of a compilation, in bytes, at least 128 MiB. Default: 256 MiB.
 	Memory int64 `json:"memory,omitempty" caddyfile:"<size>"`
-	// Time is how long a compilation may take. On a busy server it takes longer than its processor time. Default: 30s.
+	// Time is how long a compilation may take. On a busy server it takes many times its processor time. Default: 2m.
 	Time caddy.Duration `json:"time,omitempty" caddyfile:"<duration>" min:"1"`
 }
 

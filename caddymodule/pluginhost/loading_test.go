@@ -18,10 +18,10 @@ func TestLoadingSettings(t *testing.T) {
 		want        plugins.Limits
 		wantErr     string
 	}{
-		{"defaults", "{\n}", plugins.Limits{CPU: 5 * time.Second, Memory: 256 << 20, Time: 30 * time.Second}, ""},
+		{"defaults", "{\n}", plugins.Limits{CPU: 5 * time.Second, Memory: 256 << 20, Time: 2 * time.Minute}, ""},
 		{
-			"all", "{\ncpu 10s\nmemory 512MiB\ntime 2m\n}",
-			plugins.Limits{CPU: 10 * time.Second, Memory: 512 << 20, Time: 2 * time.Minute},
+			"all", "{\ncpu 10s\nmemory 512MiB\ntime 3m\n}",
+			plugins.Limits{CPU: 10 * time.Second, Memory: 512 << 20, Time: 3 * time.Minute},
 			"",
 		},
 		{"fractions", "{\ncpu 1500ms\n}", plugins.Limits{}, "whole seconds"},

@@ -57,12 +57,23 @@ func (p *orders) order(n int) []byte {
 	return text
 }
 
+// claimLasts is the time after which a node takes over the request of a dead one: the timeout of a request, and the margin.
+const claimLasts = 10 * time.Second
+
+// excused reports whether a fault explains a missing request: the event, or its claim in the state's Redis, was lost. A
+// node that takes over needs that Redis when the claim of a dead node ends.
+func (p *orders) excused(e fate) bool {
+	tr := p.s.trouble
+	return tr.happened(e.at.Add(-transit), e.done.Add(settle), storeDown, stateDown) ||
+		tr.happened(e.at.Add(-transit), e.done.Add(settle), nearDown) &&
+			tr.happened(e.at, e.done.Add(claimLasts+settle), stateDown)
+}
+
 // settle waits for the requests, and judges them. A request may be missing or come twice only with a fault.
 func (p *orders) settle(l *ledger) {
 	missing := func() (list []int) {
 		for n, e := range l.events {
-			if e.err == nil && p.s.hooks.times(p.name(n)) == 0 &&
-				!p.s.trouble.happened(e.at.Add(-transit), e.done.Add(settle), storeDown, stateDown) {
+			if e.err == nil && p.s.hooks.times(p.name(n)) == 0 && !p.excused(e) {
 				list = append(list, n)
 			}
 		}
