@@ -76,7 +76,7 @@ cross: ## compile for macOS and Windows (CADDY_TOO=1: Caddy as well, minutes)
 fmt: ## format the Go files
 	@$(GO) run $(GOFUMPT) -l -w .
 
-bench: $(CADDY) ## the benchmark with every peer and the bare loop; tables in bench/results (25 minutes, idle machine)
+bench: $(CADDY) ## the benchmark with every peer and the bare loop; tables in bench/results (30 minutes, idle machine)
 	$(GO) -C bench run . full
 	$(GO) -C bench run . functions
 

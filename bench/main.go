@@ -27,7 +27,7 @@ func main() {
 
 const usage = `usage: go -C bench run . [flags] <mode>
 
-  full    every row and every peer (25 minutes)
+  full    every row and every peer (30 minutes)
   short   the bare loop and edgerelay at 1,000 and 5,000 clients, idle memory at 10,000 (2 minutes)
   ci      bursts to 1,000 clients; fails when edgerelay loses or doubles events or becomes expensive (20 seconds)
   slow    latency of 5,000 clients, 50 of which read slowly

@@ -11,7 +11,7 @@ import (
 
 // PaceAccepts lets a server accept a connection only when the goroutines that can run have run. When thousands of
 // clients reconnect at once, they wait in the kernel's queue, and not as handshakes that have begun: a handshake with
-// TLS needs a third of a millisecond of CPU, and every event for a connected client would wait for all of them.
+// TLS needs half a millisecond of CPU, and every event for a connected client would wait for all of them.
 // See docs/decisions/caddy.md#why-does-the-accept-loop-yield
 func (n *Node) PaceAccepts(server *caddyhttp.Server) { server.RegisterConnContext(n.awaitTurn) }
 
