@@ -34,8 +34,9 @@ type Limits struct {
 	// connections: some are reserved for other uses.
 	Connections *int `json:"connections,omitempty" caddyfile:"<number>"`
 	// QueuePerConnection is the number of bytes of events that may be queued for a client. Beyond it, the queued events
-	// are dropped, the client is told, and goes on with the newest. Answers to the client's own messages may take as much
-	// again. A slow consumer, which takes less than these bytes within silence, is closed with 1008. Default: 1 MiB.
+	// are dropped, the client is told, and goes on with the newest. Answers to the client's own messages may take as
+	// much again. A slow consumer, which takes less than these bytes within silence, is closed with 1008.
+	// Default: 1 MiB.
 	QueuePerConnection *int `json:"queue_per_connection,omitempty" caddyfile:"<size>"`
 	// QueueTotal is the number of bytes that may be queued for all clients. Beyond it, the clients with the longest
 	// queues are closed with 1008. An event that is queued for several clients counts for each, so the total is no

@@ -15,7 +15,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-// siteSchemes are the schemes of sites. Apps that are made of pages, and extensions of browsers, have schemes of their own.
+// siteSchemes are the schemes of sites. Apps that are made of pages, and extensions of browsers, have schemes of their
+// own.
 var siteSchemes = []string{"https", "http"}
 
 // notOfPages are schemes that no page has.

@@ -252,8 +252,8 @@ func pluginError(err error) error {
 	return caddy.APIError{HTTPStatus: code, Err: err}
 }
 
-// isUnknownPlugin reports whether an error tells that no plugin has the name of the request. The pipeline's own error is
-// [fs.ErrNotExist], as that of a missing file is.
+// isUnknownPlugin reports whether an error tells that no plugin has the name of the request. The pipeline's own error
+// is [fs.ErrNotExist], as that of a missing file is.
 func isUnknownPlugin(err error) bool {
 	return errors.Is(err, pluginhost.ErrUnknownPlugin) || errors.Is(err, fs.ErrNotExist) &&
 		!errors.As(err, new(*fs.PathError)) && !errors.As(err, new(*pluginhost.StorageError))

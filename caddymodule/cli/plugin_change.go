@@ -138,7 +138,7 @@ func changeCommand(f *changeFlags, use, short, long string, run func(name string
 	return cmd
 }
 
-// confirm shows what a plugin runs and asks before a change. The answer concerns what was shown: if another module runs
+// confirm shows the module of a plugin and asks before a change. The answer holds for that module: if another one runs
 // by then, nothing changes.
 func (f *changeFlags) confirm(name, question, otherwise string) error {
 	if !f.asks() {

@@ -43,8 +43,8 @@ type BlockReader interface {
 //	-                                     no arguments: a boolean that is true if the setting is present
 //
 // A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds an element to a list. The
-// tag min:"1" requires a number, size or duration above 0, max:"1EiB" replaces the bound of a size, and example appears in
-// errors.
+// tag min:"1" requires a number, size or duration above 0, max:"1EiB" replaces the bound of a size, and example appears
+// in errors.
 //
 // See docs/decisions/caddy.md#why-is-a-setting-declared-once-by-a-struct-field
 func Read(d *caddyfile.Dispenser, block string, to any) error {

@@ -11,8 +11,8 @@ import (
 
 var release = regexp.MustCompile(`\b\d+\.\d+\.\d+\b`)
 
-// README.md, docs/upgrading.md, docs/channel-layers.md and docs/django.md name the versions of channels_redis that `make
-// compat` installs, and the same newest one.
+// README.md, docs/upgrading.md, docs/channel-layers.md and docs/django.md name the versions of channels_redis that
+// `make compat` installs, and the same newest one.
 func TestVersionsOfChannelsRedisAgree(t *testing.T) {
 	read := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(root, name))

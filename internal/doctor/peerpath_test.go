@@ -122,7 +122,8 @@ func TestPeerIsChallengedFirst(t *testing.T) {
 	}
 }
 
-// A node that restarts during the check, or a proxy that closes the connection, is neither a black hole nor a faulty line.
+// A node that restarts during the check, or a proxy that closes the connection, is neither a black hole nor a faulty
+// line.
 func TestEndDuringTheCheck(t *testing.T) {
 	for name, pings := range map[string]int{
 		"before the large exchange": smallExchanges, "with it": smallExchanges + 1, "before it": smallExchanges / 2,
@@ -139,7 +140,8 @@ func TestEndDuringTheCheck(t *testing.T) {
 	}
 }
 
-// endingPeer returns a connection to a server that answers small pings, and ends the connection after a number of pings.
+// endingPeer returns a connection to a server that answers small pings, and ends the connection after a number of
+// pings.
 func endingPeer(t *testing.T, pings int) net.Conn {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

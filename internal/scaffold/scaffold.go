@@ -36,7 +36,8 @@ const (
 // Kinds returns the kinds of projects.
 func Kinds() []string { return []string{Filter, Function} }
 
-// ErrNoDirectory is returned by [New] if the name of the directory is empty, as that of an unset variable of a shell is.
+// ErrNoDirectory is returned by [New] if the name of the directory is empty, as that of an unset variable of a shell
+// is.
 var ErrNoDirectory = errors.New("create the project: the name of the directory is empty; name a new directory")
 
 // New writes a plugin project of a kind in lang to dir, which must be empty or missing: SDK, golden samples, a Caddyfile

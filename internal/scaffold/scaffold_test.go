@@ -203,7 +203,8 @@ func TestRefusals(t *testing.T) {
 		{"cobol", filepath.Join(t.TempDir(), "p"), "", "use go, rust, assemblyscript, c"},
 		{"go", filepath.Join(t.TempDir(), "9 lives"), "", "beginning with a letter"},
 		{"go", filepath.Join(t.TempDir(), "p"), "a/b", "beginning with a letter"},
-		// The invalid name keeps a version that accepts the empty directory from writing to the root of the file system.
+		// The invalid name keeps a version that accepts the empty directory from writing to the root of the file
+		// system.
 		{"go", "", "1", "the name of the directory is empty"},
 		{"go", full, "p", "is not empty"},
 		{"go", filepath.Join(full, "mine"), "p", "not a directory"},

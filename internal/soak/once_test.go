@@ -57,7 +57,8 @@ func (p *orders) order(n int) []byte {
 	return text
 }
 
-// claimLasts is the time after which a node takes over the request of a dead one: the timeout of a request, and the margin.
+// claimLasts is the time after which a node takes over the request of a dead one: the timeout of a request, and the
+// margin.
 const claimLasts = 10 * time.Second
 
 // excused reports whether a fault explains a missing request: the event, or its claim in the state's Redis, was lost. A

@@ -24,7 +24,8 @@ import (
 // platforms are those of releases, see .goreleaser.yaml.
 var platforms = []string{"amd64", "arm64"}
 
-// licenseFile matches the names of files with terms: licenses, and the notices that Apache-2.0 requires to be passed on.
+// licenseFile matches the names of files with terms: licenses, and the notices that Apache-2.0 requires to be passed
+// on.
 var licenseFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|copyright)([.-].*)?$`)
 
 func main() {

@@ -173,8 +173,8 @@ func (h *history) kept(groups []string) (kept []string) {
 }
 
 // MarkGap implements [relay.History]. A loss of all groups concerns the groups of this node only, with two exceptions:
-// Redis itself lost events, or a node did whose groups are unknown. Such a node is also the run of this node before, whose
-// clients have not returned yet.
+// Redis itself lost events, or a node did whose groups are unknown. Such a node is also the run of this node before,
+// whose clients have not returned yet.
 func (h *history) MarkGap(l relay.Loss) relay.Position {
 	if l.All && l.Cause != relay.LossFailover && l.Cause != relay.LossDeadNode && l.Cause != relay.LossPeerLink {
 		if groups := h.broker.members.wanted(); len(groups) <= markedGroupsMax {

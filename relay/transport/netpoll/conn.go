@@ -107,8 +107,9 @@ func (c *Conn) Kept() int {
 	return c.writer.kept()
 }
 
-// Unacknowledged returns how many bytes in a TCP socket the other side's kernel has not acknowledged, or how many in a Unix
-// socket the other process has not read; 0 if the kernel does not tell, as for a stream of HTTP/2. The lock is held.
+// Unacknowledged returns how many bytes in a TCP socket the other side's kernel has not acknowledged, or how many in a
+// Unix socket the other process has not read; 0 if the kernel does not tell, as for a stream of HTTP/2. The lock is
+// held.
 func (c *Conn) Unacknowledged() int {
 	if c.closed || c.fd == noFD {
 		return 0

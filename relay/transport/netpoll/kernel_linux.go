@@ -74,9 +74,10 @@ func limitUnsent(conn net.Conn, timeout time.Duration) {
 	})
 }
 
-// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge, or does not want, for a
-// time; since Linux 6.15 it sends unacknowledged bytes again at least every 1.5 s. By default that takes about 15 minutes,
-// with pauses of up to two minutes. Other connections, and those of other systems than Linux, stay as they are.
+// LimitUnacked has the kernel end a TCP connection whose bytes the other side does not acknowledge, or does not want,
+// for a time; since Linux 6.15 it sends unacknowledged bytes again at least every 1.5 s. By default that takes about 15
+// minutes, with pauses of up to two minutes. Other connections, and those of other systems than Linux, stay as they
+// are.
 func LimitUnacked(conn net.Conn, timeout time.Duration) {
 	withTCP(conn, tuningFor(timeout).ApplyFD)
 }

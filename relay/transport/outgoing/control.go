@@ -32,12 +32,13 @@ func (c *Conn) SendControl(message []byte, ping bool) (sent bool) {
 	return true
 }
 
-// unackedUnit is large enough for 16 MiB in 16 bits, and small beside the bytes that a slow line carries between two pings.
+// unackedUnit is large enough for 16 MiB in 16 bits, and small beside the bytes that a slow line carries between two
+// pings.
 const unackedUnit = 256
 
-// lookAtKernel records that the client is alive if it has taken bytes from the kernel since the last ping. The answer to a
-// ping comes late from a slow line: the ping waits behind bytes in the kernel, which are not the queue's any more, and the
-// kernel takes the next bytes of the queue only after tens of kilobytes have left. The lock is held.
+// lookAtKernel records that the client is alive if it has taken bytes from the kernel since the last ping. The answer
+// to a ping comes late from a slow line: the ping waits behind bytes in the kernel, which are not the queue's any more,
+// and the kernel takes the next bytes of the queue only after tens of kilobytes have left. The lock is held.
 func (c *Conn) lookAtKernel() {
 	now := uint16(min(c.io.Unacknowledged()/unackedUnit, math.MaxUint16))
 	if now < c.unacked {

@@ -115,8 +115,8 @@ func (c *Conn) FlushSoon() {
 }
 
 // Progress implements [netpoll.Owner]. Bytes that the client takes are a sign of life, because a client with queued
-// bytes is not pinged; lookAtKernel finds those of a slow line. They count as they leave: a client that reads a long piece
-// slowly is not hopeless.
+// bytes is not pinged; lookAtKernel finds those of a slow line. They count as they leave: a client that reads a long
+// piece slowly is not hopeless.
 func (c *Conn) Progress(n int) {
 	c.Touch()
 	c.io.Lock()

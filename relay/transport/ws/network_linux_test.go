@@ -214,8 +214,8 @@ func TestBacklogAtASlowLine(t *testing.T) {
 	}
 }
 
-// A client on a line so slow that the kernel takes nothing new for longer than the limit of silence stays connected: the
-// kernel's own queue shrinks meanwhile.
+// A client on a line so slow that the kernel takes nothing new for longer than the limit of silence stays connected:
+// the kernel's own queue shrinks meanwhile.
 func TestClientOnASlowLineIsAlive(t *testing.T) {
 	limits := relay.DefaultLimits()
 	limits.Ping, limits.Silence = time.Second, 2*time.Second
