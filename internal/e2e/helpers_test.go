@@ -143,6 +143,7 @@ func publishHTTP(t *testing.T, r *peers.Relay, group, data string) {
 	if status/100 != 2 {
 		t.Fatalf("publish: %d: %s", status, answer)
 	}
+	t.Logf("published %s to %s: %s", data, group, answer) // A failed test shows how many members the event had.
 }
 
 // publishCommand publishes with `caddy edgerelay publish`.
