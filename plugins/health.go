@@ -69,7 +69,7 @@ type Health struct {
 	FuelLimit   int64  `json:"fuel_limit"`
 	FuelPerByte int64  `json:"fuel_per_byte"`
 	Instances   int    `json:"instances"`
-	Memory      uint64 `json:"memory"` // bytes of linear memory of all instances
+	Memory      uint64 `json:"memory"` // bytes of linear memory that all instances hold, the spare ones included
 	KV          int    `json:"kv"`     // bytes in the key-value store
 
 	// Breaker is "closed", "open" if a circuit breaker suspends calls, or "half-open" if each open one waits for its
@@ -122,6 +122,7 @@ func (p *plugin) health() (Health, bool) {
 		ShadowSkipped: p.shadow.skipped.Load(),
 		Deploys:       d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
+		Memory: uint64(p.env.memory.Load()),
 	}
 	h.setCounts(p.total(), m.hooks)
 	if m.hooks&OnTick != 0 {
@@ -145,7 +146,7 @@ func (p *plugin) health() (Health, bool) {
 }
 
 func (h *Health) setCounts(t tally, hooks Hook) {
-	h.Calls, h.Fuel, h.Memory = t.calls, t.fuel, t.memory
+	h.Calls, h.Fuel = t.calls, t.fuel
 	h.Passed, h.Dropped, h.Replaced = t.verdicts[Pass], t.verdicts[Drop], t.verdicts[Replace]
 	h.Emitted, h.Subscribes, h.Denied, h.Rendered = t.emitted, t.subscribes, t.denies, t.renders
 	h.Ticks = t.ticks

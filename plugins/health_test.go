@@ -51,7 +51,7 @@ func TestHealthDoesNotWaitForCalls(t *testing.T) {
 	answers := make(chan error)
 	go func() {
 		got := p.Health()[0]
-		if got.Calls != before.Calls || got.Failures[KindTrap] != 3 || got.Memory != before.Memory || got.Memory == 0 {
+		if got.Calls != before.Calls || got.Failures[KindTrap] != 3 || got.Memory < before.Memory || got.Memory == 0 {
 			answers <- fmt.Errorf("during a call: %+v; want the state before it: %+v", got, before)
 			return
 		}

@@ -80,6 +80,7 @@ type environment struct {
 	plugin  *plugin // nil in a trial
 	// inFlight counts the requests of the plugin to services.
 	inFlight    atomic.Int32
+	memory      atomic.Int64 // bytes that the instances hold: those of all modules, and their spare ones
 	trialTokens atomic.Int64
 	random      *trialRandom // nil outside of trials: the system's
 }
@@ -122,7 +123,7 @@ func (m *module) instantiate(ctx context.Context, env *environment) (in *instanc
 		}
 	}()
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	if in.mod, err = m.runtime.InstantiateModule(withMemory(in.Context), m.compiled, config); err != nil {
+	if in.mod, err = m.runtime.InstantiateModule(withMemory(in.Context, &env.memory), m.compiled, config); err != nil {
 		return in, fmt.Errorf("instantiate the module: %s", summarize(err))
 	}
 	in.mem = in.mod.Memory()

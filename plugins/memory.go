@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -12,15 +13,18 @@ import (
 type linearMemory struct {
 	bytes    []byte
 	maxBytes uint64
+	total    *atomic.Int64 // the capacities of the plugin's instances together
 }
 
 // copyChunk is the most bytes that are copied in one piece.
 const copyChunk = 256 << 10
 
-// withMemory makes wazero allocate the memory of the next instance here.
-func withMemory(ctx context.Context) context.Context {
+// withMemory makes wazero allocate the memory of the next instance here, and counts it in total.
+func withMemory(ctx context.Context, total *atomic.Int64) context.Context {
 	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(
-		func(_, maxBytes uint64) experimental.LinearMemory { return &linearMemory{maxBytes: maxBytes} }))
+		func(_, maxBytes uint64) experimental.LinearMemory {
+			return &linearMemory{maxBytes: maxBytes, total: total}
+		}))
 }
 
 // Reallocate returns the memory with a new, larger size. The content is kept and the rest is zero. The result is nil if
@@ -34,6 +38,7 @@ func (l *linearMemory) Reallocate(size uint64) []byte {
 		for at := 0; at < len(l.bytes); at += copyChunk { // Go cannot interrupt a copy, but the loop
 			copy(grown[at:], l.bytes[at:min(at+copyChunk, len(l.bytes))])
 		}
+		l.total.Add(int64(cap(grown)) - int64(cap(l.bytes)))
 		l.bytes = grown
 	default:
 		l.bytes = l.bytes[:size]
@@ -42,4 +47,7 @@ func (l *linearMemory) Reallocate(size uint64) []byte {
 }
 
 // Free releases the memory to the garbage collector.
-func (l *linearMemory) Free() { l.bytes = nil }
+func (l *linearMemory) Free() {
+	l.total.Add(-int64(cap(l.bytes)))
+	l.bytes = nil
+}

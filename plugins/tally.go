@@ -22,7 +22,6 @@ type tally struct {
 	lastAt             time.Time
 	recent             failureWindow
 	durations          [hookCount]durations
-	memory             uint64 // bytes of the instance's linear memory
 }
 
 func (t *tally) add(o *tally) {
@@ -48,7 +47,6 @@ func (t *tally) add(o *tally) {
 	for i := range t.durations {
 		t.durations[i].add(&o.durations[i])
 	}
-	t.memory += o.memory
 }
 
 // failed returns the number of failed calls.
@@ -174,9 +172,7 @@ func (s *slot) publish() *tally {
 	for i := range s.tally.durations {
 		s.tally.durations[i].flush()
 	}
-	s.tally.memory = 0
 	if s.instance != nil {
-		s.tally.memory = uint64(s.instance.mem.Size())
 		s.tally.fuel += uint64(s.instance.takeSpentFuel())
 	}
 	t := s.tally

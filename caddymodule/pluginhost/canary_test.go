@@ -112,7 +112,7 @@ func TestCanaryOnAllNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := a.failing()
-	if len(want) < 8 || len(want) > 35 {
+	if len(want) < 4 || len(want) > 45 { // Chance exceeds these bounds once in a million runs.
 		t.Errorf("the candidate decides for %d of 100 groups, want about 20", len(want))
 	}
 	same := func(s *site, what string) {

@@ -33,7 +33,8 @@ type claim struct {
 }
 
 // once makes a request unless another node, or this one, has made it lately. While another node is about to make it, once
-// waits: if that node fails or dies, this one takes over.
+// waits: if that node fails or dies, this one takes over. A store that fails meanwhile does not end the wait: the other
+// node may have died with it.
 func (f *requests) once(c *requester, p *Plugin, req *outbound.Request, slot *outbound.Slot) plugins.Response {
 	services := f.host.services.Load()
 	if services == nil || services.Shared == nil {
@@ -47,10 +48,12 @@ func (f *requests) once(c *requester, p *Plugin, req *outbound.Request, slot *ou
 		services.Shared, p.Name, oncePrefix + hex.EncodeToString(sum[:16]), []byte(oncePending + hex.EncodeToString(id)),
 	}
 	lease := slot.Timeout() + onceMargin
-	for deadline := time.Now().Add(2 * lease); ; {
+	waits := false
+	for deadline := time.Now().Add(2 * lease); ; waits = true {
 		switch r := own.swap(nil, own.own, lease); {
 		case r.Status == plugins.StatusOK:
 			return f.claimed(own, p, req, slot)
+		case waits && r.Status == plugins.StatusUnavailable && time.Now().Before(deadline):
 		case r.Status != plugins.StatusConflict:
 			reason := "the shared store did not take the claim of once"
 			if r.Status == plugins.StatusTooLarge {

@@ -73,8 +73,8 @@ func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) erro
 	return nil
 }
 
-// Alarm has a plugin process an alarm, and waits until the messages that the plugin published have left the node. After
-// an error, the alarm fires again. An alarm that ended sooner would lose its messages if the node died in between.
+// Alarm has a plugin process an alarm, and waits until the messages that the plugin published are in the channel layer.
+// After an error, the alarm fires again. An alarm that ended sooner would lose its messages if the node died in between.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
 	if err := h.Pipeline.Alarm(ctx, plugin, name, payload); err != nil {
 		return err

@@ -2,7 +2,10 @@ package pluginhost
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -25,14 +29,18 @@ type sharedStore struct {
 	mu     sync.Mutex
 	values map[string]string
 	status int32 // of all requests, if not 0
+	asked  int
+	failed int // requests with that status
 }
 
 func (s *sharedStore) Start(r *plugins.Request, done func(plugins.Response)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := r.Plugin + "\x00" + r.Key
+	s.asked++
 	switch old := s.values[key]; {
 	case s.status != 0:
+		s.failed++
 		done(plugins.Response{Status: s.status})
 	case old != string(r.Expected):
 		done(plugins.Response{Status: plugins.StatusConflict, Body: []byte(old)})
@@ -216,6 +224,34 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 	end = c.begin(request, "x")
 	store.expire() // b is dead: its claim ends by itself
 	c.answered(end, 200, "")
+}
+
+// The shared store fails while a node waits for another one, which has died with its claim. The node takes over once the
+// store is back.
+func TestAnotherNodeTakesOverAfterTheStoreFailed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	sum := sha256.Sum256([]byte("4"))
+	key := "p\x00" + oncePrefix + hex.EncodeToString(sum[:16])
+	store := &sharedStore{values: map[string]string{key: oncePending + "of a dead node"}}
+	a := requesting(t, server, store)
+	end := a.begin(map[string]any{"url": server.URL, "once": "4"}, "x")
+	set := func(status int32, failed int) {
+		t.Helper()
+		testkit.Eventually(t, "the node to ask the store", func() error {
+			store.mu.Lock()
+			defer store.mu.Unlock()
+			if store.failed < failed || store.asked == 0 {
+				return fmt.Errorf("asked %d times, failed %d times", store.asked, store.failed)
+			}
+			store.status = status
+			return nil
+		})
+	}
+	set(plugins.StatusUnavailable, 0)
+	set(0, 2)
+	store.expire()
+	a.answered(end, 200, "")
 }
 
 func TestReadFetch(t *testing.T) {

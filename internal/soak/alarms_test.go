@@ -67,14 +67,22 @@ func (a *alarms) watch(s *site) *wstest.Raw {
 // lease is the time after which an alarm of a dead node fires elsewhere.
 const lease = 30 * time.Second
 
-// settle waits for the alarms that are set. The message of one that fired while Redis restarted is lost with Redis.
+// excused reports whether a fault explains an alarm that reached no client. Its message is lost with the Redis of the
+// channel layer, or with a node that has it in a queue: far sends it over the link.
+func (a *alarms) excused(tr *trouble, due time.Time) bool {
+	from, to := due.Add(-transit), due.Add(5*time.Second)
+	return tr.happened(from, to, storeDown, stateDown, nearDown) ||
+		tr.happened(from, to, linkBad) && tr.happened(from, to, farDown)
+}
+
+// settle waits for the alarms that are set.
 func (a *alarms) settle(s *site) {
 	missing := func() map[string]time.Time {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		list := map[string]time.Time{}
 		for name, due := range a.due {
-			if !s.trouble.happened(due.Add(-transit), due.Add(5*time.Second), storeDown, stateDown, nearDown) {
+			if !a.excused(s.trouble, due) {
 				list[name] = due
 			}
 		}

@@ -29,7 +29,7 @@ func TestSoak(t *testing.T) {
 	t.Logf("%s: the site runs", time.Now().Format(time.TimeOnly))
 	began := time.Now()
 	// The first play has each fault, so that pools and caches are filled at the first rest.
-	k.play(min(time.Minute, length/time.Duration(k.plays)))
+	k.play(min(5*time.Minute, length/time.Duration(k.plays)))
 	k.rest()
 	for range k.plays {
 		k.play(length / time.Duration(k.plays))
