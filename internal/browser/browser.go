@@ -134,7 +134,9 @@ func (p *Page) Wait(t testing.TB, within time.Duration, expression string) {
 		chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(within)))
 	if err != nil {
 		text, _ := chromedp.Run(p.Context, chromedp.Evaluate[string](`document.body.innerText`))
-		t.Fatalf("not within %v: %s: %v\nconsole: %q\npage:\n%s", within, expression, err, p.Problems(), text)
+		focus, _ := chromedp.Run(p.Context, chromedp.Evaluate[string](
+			`(document.activeElement?.outerHTML.slice(0, 200) ?? "nowhere") + "; last key at " + (window.lastKey ?? "unknown")`))
+		t.Fatalf("not within %v: %s: %v\nconsole: %q\nfocus: %s\npage:\n%s", within, expression, err, p.Problems(), focus, text)
 	}
 }
 

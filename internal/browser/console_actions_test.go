@@ -24,7 +24,8 @@ type dialog struct {
 func (d *dialog) press(selector string) {
 	d.Helper()
 	d.page.Wait(d, soon, fmt.Sprintf(`(e => e && !e.hidden && !e.disabled)(document.querySelector(%q))`, selector))
-	d.page.Script(d, fmt.Sprintf(`document.querySelector(%q).focus()`, selector))
+	d.page.Script(d, fmt.Sprintf(`document.querySelector(%q).focus(); lastKey = "none since the focus";
+		document.addEventListener("keydown", e => { lastKey = e.target.outerHTML.slice(0, 200); }, {capture: true, once: true})`, selector))
 	d.page.Do(d, chromedp.KeyEvent("\r"))
 }
 
