@@ -139,13 +139,17 @@ func (l Limits) judge(state *os.ProcessState, wait error, late bool, out []byte,
 	}
 	outOfMemory := report.Result == "memory" || wait != nil && isOutOfMemory(lastWords)
 	switch {
+	case late && processorTime(state) < l.Time/2:
+		return fmt.Errorf("the module was not compiled within %v, of which the compiler had the processor for %v: "+
+			"the machine is busy; try again later, or raise the time in plugin_loading",
+			l.Time, processorTime(state).Round(time.Second/10))
 	case late:
 		return fmt.Errorf("the module takes longer than %v to compile; simplify its largest functions, "+
 			"or raise the time in plugin_loading", l.Time)
 	case outOfMemory:
 		return fmt.Errorf("the module needs more than %d MiB of memory to compile; simplify its largest functions, "+
 			"or raise the memory in plugin_loading", l.Memory>>20)
-	case wait != nil && state != nil && state.UserTime()+state.SystemTime() >= l.CPU*3/4: // the kernel counts by ticks
+	case wait != nil && processorTime(state) >= l.CPU*3/4: // the kernel counts by ticks
 		return fmt.Errorf("the module needs more than %v of processor time to compile; simplify its largest functions, "+
 			"or raise the cpu in plugin_loading", l.CPU)
 	case wait != nil:
@@ -158,6 +162,14 @@ func (l Limits) judge(state *os.ProcessState, wait error, late bool, out []byte,
 		return fmt.Errorf("%w: %s", errDisk, report.Error)
 	}
 	return errors.New(report.Error)
+}
+
+// processorTime returns the time for which a child had the processor, 0 if it never ran.
+func processorTime(state *os.ProcessState) time.Duration {
+	if state == nil {
+		return 0
+	}
+	return state.UserTime() + state.SystemTime()
 }
 
 func isOutOfMemory(lastWords string) bool {

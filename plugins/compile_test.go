@@ -68,3 +68,14 @@ func TestChildKeepsItsLimits(t *testing.T) {
 		})
 	}
 }
+
+// A child that has not had the processor is late because of the machine, not because of the module.
+func TestChildOnBusyMachine(t *testing.T) {
+	idle := &ChildCompiler{
+		Command: []string{"sh", "-c", "exec sleep 100"}, Limits: func() Limits { return Limits{Time: time.Second} },
+	}
+	err := idle.Compile(context.Background(), t.TempDir(), nil)
+	if err == nil || !strings.Contains(err.Error(), "the machine is busy; try again later") {
+		t.Errorf("%v", err)
+	}
+}

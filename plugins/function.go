@@ -284,8 +284,12 @@ func (in *instance) functionResult(export string, v uint64) *Failure {
 	return in.unknownResult(export, v)
 }
 
-// Alarm calls on_alarm of a plugin. After an error, the alarm was not handled: the caller tries again later.
-func (p *Pipeline) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
+// Alarm calls on_alarm of a plugin, then publish for each message of the plugin, in order, until one fails; nil discards
+// the messages. Only then the plugin's requests begin. After an error, the alarm was not handled: the caller tries again
+// later.
+func (p *Pipeline) Alarm(
+	ctx context.Context, plugin, name string, payload []byte, publish func(*Action) error,
+) error {
 	pl := p.find(plugin)
 	if pl == nil {
 		return unknownPlugin(plugin)
@@ -306,9 +310,16 @@ func (p *Pipeline) Alarm(ctx context.Context, plugin, name string, payload []byt
 	if err != nil {
 		return err
 	}
-	if made != nil {
-		pl.env.publish(made.actions)
-		pl.start(made.requests, origin{plugin: pl, hash: hash, place: name})
+	if made == nil {
+		return nil
 	}
+	for i := range made.actions {
+		if a := &made.actions[i]; a.Kind == ActionPublish && publish != nil {
+			if err := publish(a); err != nil {
+				return fmt.Errorf("plugin %s: publish a message of ev_on_alarm: %w", plugin, err)
+			}
+		}
+	}
+	pl.start(made.requests, origin{plugin: pl, hash: hash, place: name})
 	return nil
 }

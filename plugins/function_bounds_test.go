@@ -118,7 +118,7 @@ func TestAlarmLeavesNoCaller(t *testing.T) {
 		connections[i] = c
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := p.Alarm(ctx, "f", "wake", []byte("up")); err != nil {
+	if err := p.Alarm(ctx, "f", "wake", []byte("up"), nil); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
@@ -137,7 +137,7 @@ func TestShadowGetsNoAlarms(t *testing.T) {
 	spec := functionSpec(t)
 	spec.Shadow = true
 	p := pipeline(t, Options{}, spec)
-	if err := p.Alarm(context.Background(), "f", "wake", nil); !errors.Is(err, ErrNoHook) {
+	if err := p.Alarm(context.Background(), "f", "wake", nil, nil); !errors.Is(err, ErrNoHook) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -97,7 +97,7 @@ func FuzzFunctionCalls(f *testing.F) {
 			}
 			c.Ended(1001, strings.ToValidUTF8(string(input), ""))
 		}
-		_ = p.Alarm(context.Background(), "asker", string(input[:len(input)/2]), input)
+		_ = p.Alarm(context.Background(), "asker", string(input[:len(input)/2]), input, nil)
 		p.Process(Event{Group: "g", Payload: input}, nil)
 		eventually(t, "the answers", func() bool { return p.find("asker").env.inFlight.Load() == 0 })
 		if h := p.Health()[0]; strings.Contains(h.LastError, "runtime error") {
@@ -129,7 +129,7 @@ func FuzzFunctionResult(f *testing.F) {
 		if errors.As(err, &refused) && (refused.Status < 400 || refused.Status > 599 || !utf8.ValidString(refused.Reason)) {
 			t.Fatalf("on_connect %#x: %+v", v, refused)
 		}
-		if err := p.Alarm(context.Background(), "result", "", input); (v == 0) != (err == nil) {
+		if err := p.Alarm(context.Background(), "result", "", input, nil); (v == 0) != (err == nil) {
 			t.Fatalf("on_alarm %#x: %v", v, err)
 		}
 		if c == nil {

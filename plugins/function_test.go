@@ -325,13 +325,20 @@ func TestAlarmsAndEventsHaveEffects(t *testing.T) {
 	p.SetServices(Services{Shared: service})
 	published := make(chan string, 10)
 	p.SetPublisher(func(plugin string, a *Action) { published <- plugin + " " + describe(a) })
-	if err := p.Alarm(context.Background(), "f", "wake", []byte("up")); err != nil {
+	ofAlarm := ""
+	publish := func(a *Action) error { ofAlarm = describe(a); return nil }
+	if err := p.Alarm(context.Background(), "f", "wake", []byte("up"), publish); err != nil {
 		t.Fatal(err)
 	}
-	if got := <-published; got != "f publish alarms  wakeup false" {
-		t.Errorf("got %q", got)
+	if ofAlarm != "publish alarms  wakeup false" {
+		t.Errorf("got %q", ofAlarm)
 	}
-	if err := p.Alarm(context.Background(), "f", "wake", []byte("fail")); err == nil {
+	failed := errors.New("no channel layer")
+	publish = func(*Action) error { return failed }
+	if err := p.Alarm(context.Background(), "f", "wake", []byte("up"), publish); !errors.Is(err, failed) {
+		t.Errorf("an alarm whose message was not published: %v", err)
+	}
+	if err := p.Alarm(context.Background(), "f", "wake", []byte("fail"), nil); err == nil {
 		t.Error("an alarm that fails was handled")
 	}
 	event := []byte(`{"do":"get","key":"k","context":"e"}`)

@@ -69,7 +69,7 @@ type Health struct {
 	FuelLimit   int64  `json:"fuel_limit"`
 	FuelPerByte int64  `json:"fuel_per_byte"`
 	Instances   int    `json:"instances"`
-	Memory      uint64 `json:"memory"` // bytes of linear memory that all instances hold, the spare ones included
+	Memory      uint64 `json:"memory"` // bytes of linear memory of all instances, with a canary's and the spare ones
 	KV          int    `json:"kv"`     // bytes in the key-value store
 
 	// Breaker is "closed", "open" if a circuit breaker suspends calls, or "half-open" if each open one waits for its
@@ -123,6 +123,9 @@ func (p *plugin) health() (Health, bool) {
 		Deploys:       d.replaced, FuelLimit: m.spec.Fuel, FuelPerByte: max(0, m.spec.FuelPerByte),
 		Instances: len(m.slots), KV: p.env.kv.bytes(), Metrics: p.env.metrics.snapshot(),
 		Memory: uint64(p.env.memory.Load()),
+	}
+	if c := d.canary; c != nil && c.trial.beside != nil {
+		h.Memory += uint64(c.trial.beside.env.memory.Load())
 	}
 	h.setCounts(p.total(), m.hooks)
 	if m.hooks&OnTick != 0 {

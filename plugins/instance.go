@@ -113,17 +113,19 @@ const allClasses = math.MaxUint64
 // start.
 func (m *module) instantiate(ctx context.Context, env *environment) (in *instance, err error) {
 	in = &instance{Context: context.Background(), m: m, env: env}
+	memory := &linearMemory{total: &env.memory}
 	defer func() {
 		if r := recover(); r != nil {
 			err = engineFault(r)
 		}
 		if err != nil {
 			in.close()
+			memory.Free() // the engine does not, if the instance has failed before it was complete
 			in = nil
 		}
 	}()
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions()
-	if in.mod, err = m.runtime.InstantiateModule(withMemory(in.Context, &env.memory), m.compiled, config); err != nil {
+	if in.mod, err = m.runtime.InstantiateModule(withMemory(in.Context, memory), m.compiled, config); err != nil {
 		return in, fmt.Errorf("instantiate the module: %s", summarize(err))
 	}
 	in.mem = in.mod.Memory()

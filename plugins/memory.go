@@ -19,11 +19,12 @@ type linearMemory struct {
 // copyChunk is the most bytes that are copied in one piece.
 const copyChunk = 256 << 10
 
-// withMemory makes wazero allocate the memory of the next instance here, and counts it in total.
-func withMemory(ctx context.Context, total *atomic.Int64) context.Context {
+// withMemory makes wazero take m as the memory of the next instance.
+func withMemory(ctx context.Context, m *linearMemory) context.Context {
 	return experimental.WithMemoryAllocator(ctx, experimental.MemoryAllocatorFunc(
 		func(_, maxBytes uint64) experimental.LinearMemory {
-			return &linearMemory{maxBytes: maxBytes, total: total}
+			m.maxBytes = maxBytes
+			return m
 		}))
 }
 
@@ -46,7 +47,7 @@ func (l *linearMemory) Reallocate(size uint64) []byte {
 	return l.bytes
 }
 
-// Free releases the memory to the garbage collector.
+// Free releases the memory to the garbage collector. Further calls have no effect.
 func (l *linearMemory) Free() {
 	l.total.Add(-int64(cap(l.bytes)))
 	l.bytes = nil

@@ -36,7 +36,7 @@ func TestRecordingHidesSecretsElsewhere(t *testing.T) {
 		got.take(t, 1)
 	}
 	// The function has set an alarm with a secret of its client.
-	if err := p.Alarm(context.Background(), "f", "turn", []byte("of aaaaaaaa-first-and-longer")); err != nil {
+	if err := p.Alarm(context.Background(), "f", "turn", []byte("of aaaaaaaa-first-and-longer"), nil); err != nil {
 		t.Fatal(err)
 	}
 	lines := r.lines(t)

@@ -33,7 +33,7 @@ func TestRecordingsBesideDeployments(t *testing.T) {
 			for n := range 40 {
 				query := []string{"", "teapot", "fail", "trap"}[n%4]
 				converse(t, p, uint64(1+i+n%2), query, `{"do":"get","key":"k","context":"c"}`, `{"do":"id"}`)
-				_ = p.Alarm(ctx, "f", "turn", []byte("x"))
+				_ = p.Alarm(ctx, "f", "turn", []byte("x"), nil)
 			}
 		})
 	}

@@ -83,7 +83,7 @@ func recordedConversation(t testing.TB) string {
 	converse(t, p, 0xabc, "", `{"do":"id"}`, `{"do":"get","key":"k","context":"c"}`, `{"do":"remember","text":"two"}`,
 		`{"do":"recall"}`, ` {"do":"echo","text":"with a space"} `)
 	converse(t, p, 0xdef, "teapot")
-	if err := p.Alarm(context.Background(), "f", "turn", []byte("x\xff")); err != nil {
+	if err := p.Alarm(context.Background(), "f", "turn", []byte("x\xff"), nil); err != nil {
 		t.Fatal(err)
 	}
 	return r.lines(t)

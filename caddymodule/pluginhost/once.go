@@ -1,11 +1,13 @@
 package pluginhost
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"math/big"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
@@ -27,17 +29,16 @@ const (
 // claim is the right of one node to make a request that all nodes want to make once.
 // See docs/decisions/functions.md#why-does-a-node-claim-a-request-before-it-makes-it
 type claim struct {
-	store       plugins.Service
+	services    *atomic.Pointer[plugins.Services] // a reload may replace the store at any time
 	plugin, key string
 	own         []byte
 }
 
 // once makes a request unless another node, or this one, has made it lately. While another node is about to make it, once
-// waits: if that node fails or dies, this one takes over. A store that fails meanwhile does not end the wait: the other
-// node may have died with it.
+// waits: if that node fails or dies, this one takes over. The wait goes on while the store fails: the other node may have
+// died with it.
 func (f *requests) once(c *requester, p *Plugin, req *outbound.Request, slot *outbound.Slot) plugins.Response {
-	services := f.host.services.Load()
-	if services == nil || services.Shared == nil {
+	if services := f.host.services.Load(); services == nil || services.Shared == nil {
 		return f.response(p, req, outbound.Result{
 			Outcome: outbound.Unavailable, Reason: "once needs the shared store, which this node does not have",
 		})
@@ -45,12 +46,12 @@ func (f *requests) once(c *requester, p *Plugin, req *outbound.Request, slot *ou
 	sum, id := sha256.Sum256([]byte(req.Once)), make([]byte, 12)
 	_, _ = rand.Read(id)
 	own := &claim{
-		services.Shared, p.Name, oncePrefix + hex.EncodeToString(sum[:16]), []byte(oncePending + hex.EncodeToString(id)),
+		&f.host.services, p.Name, oncePrefix + hex.EncodeToString(sum[:16]), []byte(oncePending + hex.EncodeToString(id)),
 	}
 	lease := slot.Timeout() + onceMargin
 	waits := false
 	for deadline := time.Now().Add(2 * lease); ; waits = true {
-		switch r := own.swap(nil, own.own, lease); {
+		switch r := own.take(lease); {
 		case r.Status == plugins.StatusOK:
 			return f.claimed(own, p, req, slot)
 		case waits && r.Status == plugins.StatusUnavailable && time.Now().Before(deadline):
@@ -94,9 +95,23 @@ func settles(status int32) bool {
 	return status >= 100 && status < 500
 }
 
+// take sets the claim unless there is one. An earlier call may have set it although the store's response was lost: take
+// then renews it.
+func (c *claim) take(lease time.Duration) plugins.Response {
+	r := c.swap(nil, c.own, lease)
+	if r.Status == plugins.StatusConflict && bytes.Equal(r.Body, c.own) {
+		return c.swap(c.own, c.own, lease)
+	}
+	return r
+}
+
 func (c *claim) swap(expected, value []byte, ttl time.Duration) plugins.Response {
+	services := c.services.Load()
+	if services == nil || services.Shared == nil {
+		return plugins.Response{Status: plugins.StatusUnavailable}
+	}
 	end := make(chan plugins.Response, 1)
-	c.store.Start(&plugins.Request{
+	services.Shared.Start(&plugins.Request{
 		Plugin: c.plugin, Op: plugins.SharedSwap, Key: c.key, Expected: expected, Value: value, TTL: ttl,
 	}, func(r plugins.Response) { end <- r })
 	return <-end

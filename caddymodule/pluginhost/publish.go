@@ -18,17 +18,16 @@ const (
 type message struct {
 	plugin string
 	relay.Message
-	// reached makes this a mark instead of a message: it is closed when the messages before it have been published.
-	reached chan<- struct{}
+}
+
+func published(a *plugins.Action) relay.Message {
+	return relay.Message{Group: a.Group, Type: a.Type, Text: a.Payload, Sender: relay.HopSender(a.Hops)}
 }
 
 // enqueue queues a message for the channel layer. The pipeline calls it, and must not wait.
 func (h *Host) enqueue(plugin string, a *plugins.Action) {
-	m := message{plugin: plugin, Message: relay.Message{
-		Group: a.Group, Type: a.Type, Text: a.Payload, Sender: relay.HopSender(a.Hops),
-	}}
 	select {
-	case h.messages <- m:
+	case h.messages <- message{plugin, published(a)}:
 	default:
 		h.sent.of(plugin).queueFull.Add(1)
 		h.log.Warn("plugin's message dropped: too many wait for the channel layer", "plugin", plugin, "group", a.Group)
@@ -40,10 +39,6 @@ func (h *Host) sendMessages() {
 	for {
 		select {
 		case m := <-h.messages:
-			if m.reached != nil {
-				close(m.reached)
-				continue
-			}
 			ctx, cancel := context.WithTimeout(h.closing, publishTimeout)
 			if err := h.Publish(ctx, m.plugin, m.Message); err != nil {
 				h.log.Warn("plugin's message not published", "plugin", m.plugin, "group", m.Group, "error", err)
@@ -73,26 +68,15 @@ func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) erro
 	return nil
 }
 
-// Alarm has a plugin process an alarm, and waits until the messages that the plugin published are in the channel layer.
-// After an error, the alarm fires again. An alarm that ended sooner would lose its messages if the node died in between.
+// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended sooner
+// would lose them if the node died in between. After an error, also one of the channel layer, the alarm fires again.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
-	if err := h.Pipeline.Alarm(ctx, plugin, name, payload); err != nil {
-		return err
-	}
-	reached := make(chan struct{})
-	select {
-	case h.messages <- message{reached: reached}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-h.closing.Done():
-		return h.closing.Err()
-	}
-	select {
-	case <-reached:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-h.closing.Done():
-		return h.closing.Err()
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.closing, cancel)()
+	return h.Pipeline.Alarm(ctx, plugin, name, payload, func(a *plugins.Action) error {
+		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+		defer cancel()
+		return h.Publish(ctx, plugin, published(a))
+	})
 }

@@ -2,27 +2,29 @@ package pluginhost
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/relay"
 	layer "github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
-// slowLayer publishes a message when the test receives from it.
+// slowLayer publishes a message when the test has received its text and sent the result.
 type slowLayer struct {
 	relay.Broker
-	texts chan string
+	texts   chan string
+	results chan error
 }
 
 func (l slowLayer) Publish(ctx context.Context, _ string, text []byte) (relay.Receipt, error) {
+	l.texts <- string(text)
 	select {
-	case l.texts <- string(text):
-		return relay.Receipt{}, nil
+	case err := <-l.results:
+		return relay.Receipt{}, err
 	case <-ctx.Done():
 		return relay.Receipt{}, ctx.Err()
 	}
@@ -32,7 +34,8 @@ func (l slowLayer) PublishMessage(ctx context.Context, m relay.Message) (relay.R
 	return l.Publish(ctx, m.Group, m.Text)
 }
 
-// An alarm ends when its messages are in the channel layer. When the node stops before, the alarm has failed.
+// An alarm ends when its messages are in the channel layer. When they do not get there, or the node stops before, the alarm
+// has failed.
 func TestAlarmEndsAfterItsMessages(t *testing.T) {
 	s := newSite(t)
 	wasm, err := os.ReadFile(filepath.Join("..", "..", "plugins", "testdata", "function.wasm"))
@@ -44,27 +47,39 @@ func TestAlarmEndsAfterItsMessages(t *testing.T) {
 	s.plugin.Grants = []string{"shared", "alarms"}
 	s.plugin.Fetch = &Fetch{Addresses: []string{"https://example.com"}}
 	s.start()
-	slow := slowLayer{layer.NewLayer().Broker(), make(chan string)}
+	slow := slowLayer{layer.NewLayer().Broker(), make(chan string), make(chan error)}
 	if err := s.hub.SetBroker(t.Context(), slow); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 2)
 	alarm := func() { ended <- s.Alarm(context.Background(), "p", "name", []byte("payload")) }
-	go alarm()
-	testkit.Eventually(t, "the mark behind the message", func() bool { return len(s.messages) == 1 })
-	select {
-	case err := <-ended:
-		t.Fatalf("the alarm ended before its message was published: %v", err)
-	default:
+	begin := func() {
+		t.Helper()
+		go alarm()
+		if text := <-slow.texts; text != "namepayload" {
+			t.Errorf("published %q", text)
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("the alarm ended before its message was published: %v", err)
+		default:
+		}
 	}
-	if text := <-slow.texts; text != "namepayload" {
-		t.Errorf("published %q", text)
-	}
+	begin()
+	slow.results <- nil
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	go alarm()
-	testkit.Eventually(t, "the mark behind the message", func() bool { return len(s.messages) == 1 })
+	begin()
+	failed := errors.New("the layer is down")
+	slow.results <- failed
+	if err := <-ended; !errors.Is(err, failed) {
+		t.Errorf("the alarm ended with %v, without its message", err)
+	}
+	if got := s.Messages("p"); got.Published != 1 || got.Failed != 1 {
+		t.Errorf("counts: %+v", got)
+	}
+	begin()
 	s.stop()
 	if err := <-ended; err == nil {
 		t.Error("the alarm ended well, without its message")

@@ -29,6 +29,7 @@ type sharedStore struct {
 	mu     sync.Mutex
 	values map[string]string
 	status int32 // of all requests, if not 0
+	lost   bool  // requests with that status take effect nevertheless: their responses are lost
 	asked  int
 	failed int // requests with that status
 }
@@ -38,10 +39,16 @@ func (s *sharedStore) Start(r *plugins.Request, done func(plugins.Response)) {
 	defer s.mu.Unlock()
 	key := r.Plugin + "\x00" + r.Key
 	s.asked++
-	switch old := s.values[key]; {
-	case s.status != 0:
+	if s.status != 0 {
 		s.failed++
-		done(plugins.Response{Status: s.status})
+		answer := done
+		done = func(plugins.Response) { answer(plugins.Response{Status: s.status}) }
+		if !s.lost {
+			done(plugins.Response{})
+			return
+		}
+	}
+	switch old := s.values[key]; {
 	case old != string(r.Expected):
 		done(plugins.Response{Status: plugins.StatusConflict, Body: []byte(old)})
 	case len(r.Value) == 0:
@@ -226,14 +233,20 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 	c.answered(end, 200, "")
 }
 
-// The shared store fails while a node waits for another one, which has died with its claim. The node takes over once the
-// store is back.
+// The shared store fails while a node waits for another one, which has died with its claim. The node takes over once
+// the store is back, also if the store has carried out a request of which the node has no response.
 func TestAnotherNodeTakesOverAfterTheStoreFailed(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("lost=%v", lost), func(t *testing.T) { takeOverAfterFailure(t, lost) })
+	}
+}
+
+func takeOverAfterFailure(t *testing.T, lost bool) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	sum := sha256.Sum256([]byte("4"))
 	key := "p\x00" + oncePrefix + hex.EncodeToString(sum[:16])
-	store := &sharedStore{values: map[string]string{key: oncePending + "of a dead node"}}
+	store := &sharedStore{values: map[string]string{key: oncePending + "of a dead node"}, lost: lost}
 	a := requesting(t, server, store)
 	end := a.begin(map[string]any{"url": server.URL, "once": "4"}, "x")
 	set := func(status int32, failed int) {
@@ -249,9 +262,14 @@ func TestAnotherNodeTakesOverAfterTheStoreFailed(t *testing.T) {
 		})
 	}
 	set(plugins.StatusUnavailable, 0)
-	set(0, 2)
 	store.expire()
+	set(0, 2)
 	a.answered(end, 200, "")
+	store.mu.Lock()
+	defer store.mu.Unlock()
+	if store.values[key] != onceDone {
+		t.Errorf("the claim is %q", store.values[key])
+	}
 }
 
 func TestReadFetch(t *testing.T) {

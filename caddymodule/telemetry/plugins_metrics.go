@@ -40,7 +40,7 @@ var (
 		"Decisions of a shadow, by agreement with the original.", "plugin", "result")
 	descPluginDeploys = desc("plugin_deploys_total", "Module changes of a plugin.", "plugin")
 	descPluginMemory  = desc("plugin_memory_bytes",
-		"Linear memory that all instances of a plugin hold, the spare ones included.", "plugin")
+		"Linear memory that all instances of a plugin hold, those of a canary and the spare ones included.", "plugin")
 	descPluginKV      = desc("plugin_kv_bytes", "Bytes in a plugin's key-value store.", "plugin")
 	descPluginCounter = desc("plugin_counter_total", "Counters of the plugin itself.", "plugin", "counter")
 	descPluginSeconds = desc("plugin_call_seconds",

@@ -26,7 +26,7 @@ func (k *callKind) ofClients() bool {
 // visit is the visit of a client to a hostile function, or an alarm.
 func (k *callKind) visit(ctx context.Context, p *plugins.Pipeline) {
 	if k.hook == plugins.OnAlarm {
-		_ = p.Alarm(ctx, "hostile", "name", []byte("{}"))
+		_ = p.Alarm(ctx, "hostile", "name", []byte("{}"), nil)
 		return
 	}
 	c, _, err := p.Connect(ctx, "hostile", plugins.NewConnectionID(), []byte(`{"params":{}}`))
@@ -45,7 +45,8 @@ type sink struct{}
 
 func (sink) Perform([]plugins.Action) {}
 
-// measureVisit returns the shortest of three visits of a client that is alone, as if it had made one call.
+// measureVisit returns the shortest of three visits of a client that is alone, as if it had made one call, and the memory
+// of an instance on average: that of all together has a bound of as many times an instance's.
 func (k *callKind) measureVisit(t *testing.T, spec plugins.Spec) (call time.Duration, memory uint64) {
 	n := startNode(t, plugins.Options{}, spec)
 	defer n.close(t)
