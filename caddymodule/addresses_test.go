@@ -18,7 +18,12 @@ func TestOriginsThatNoBrowserSendsAreRefused(t *testing.T) {
 	}
 	for origin, want := range map[string]string{
 		"htps://x.example.com":        `unknown scheme "htps"; did you mean https? Use http or https`,
-		"ftp://x.example.com":         `unknown scheme "ftp"`,
+		"ftp://x.example.com":         `browsers send no origin of the scheme "ftp"`,
+		"file://x":                    `browsers send no origin of the scheme "file"`,
+		"FILE://":                     `browsers send no origin of the scheme "file"`,
+		"data://x":                    `browsers send no origin of the scheme "data"`,
+		"myapp://localhost:":          "without a path",
+		"capacitor://localhost:99999": "without a path",
 		"wss://x.example.com":         "use http or https",
 		"https://x.example.com:0":     "without a path",
 		"https://x.example.com:99999": "without a path",

@@ -19,8 +19,11 @@ import (
 // own.
 var siteSchemes = []string{"https", "http"}
 
-// notOfPages are schemes that no page has.
-var notOfPages = []string{"ws", "wss", "ftp", "unix", "uwsgi"}
+// schemesWithoutOrigin are schemes that no Origin header has. Most are of no page; the pages of the others, such as
+// files, have the origin "null".
+var schemesWithoutOrigin = []string{
+	"ws", "wss", "ftp", "unix", "uwsgi", "file", "data", "blob", "about", "javascript",
+}
 
 var validScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
@@ -36,13 +39,16 @@ func checkOrigins(origins []string) error {
 			scheme, host = "https", o
 		}
 		scheme = strings.ToLower(scheme)
-		suggestion := settings.Remedy(scheme, siteSchemes, remedy)
-		if suggestion != remedy || slices.Contains(notOfPages, scheme) {
+		if suggestion := settings.Remedy(scheme, siteSchemes, remedy); suggestion != remedy {
 			return fmt.Errorf("edgerelay: origins: invalid origin %q: unknown scheme %q; %s", o, scheme, suggestion)
+		}
+		if slices.Contains(schemesWithoutOrigin, scheme) {
+			return fmt.Errorf("edgerelay: origins: invalid origin %q: browsers send no origin of the scheme %q; %s",
+				o, scheme, remedy)
 		}
 		u, err := url.Parse("https://" + host)
 		if !validScheme.MatchString(scheme) || err != nil || u.Host == "" || u.Host != host || o == "null" ||
-			slices.Contains(siteSchemes, scheme) && checkOriginHost(u) != nil {
+			checkOriginPort(u) != nil || slices.Contains(siteSchemes, scheme) && checkOriginHost(u) != nil {
 			return fmt.Errorf("edgerelay: origins: invalid origin %q; "+
 				"use scheme and host without a path, such as https://awx.example.com or https://*.example.com, "+
 				"or * for every page", o)
@@ -51,14 +57,16 @@ func checkOrigins(origins []string) error {
 	return nil
 }
 
-// checkOriginHost returns an error for a host that no browser sends for a site. A wildcard stands for whole subdomains.
-func checkOriginHost(u *url.URL) error {
+// checkOriginPort returns an error for a port that no browser sends, of a page of any scheme.
+func checkOriginPort(u *url.URL) error {
 	if strings.HasSuffix(u.Host, ":") {
 		return errors.New("no port behind the colon")
 	}
-	if err := settings.CheckURLPort(u.String()); err != nil {
-		return err
-	}
+	return settings.CheckURLPort(u.String())
+}
+
+// checkOriginHost returns an error for a host that no browser sends for a site. A wildcard stands for whole subdomains.
+func checkOriginHost(u *url.URL) error {
 	return settings.CheckHost(strings.TrimPrefix(u.Hostname(), "*."))
 }
 

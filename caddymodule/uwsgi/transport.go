@@ -167,6 +167,9 @@ func (t *Transport) adaptHandler(handler *reverseproxy.Handler) error {
 		return errors.New("transport uwsgi: reverse_proxy has no upstream; " +
 			"add the address of uWSGI's socket, such as 127.0.0.1:8050 or unix//run/awx/uwsgi.sock")
 	}
+	for _, upstream := range handler.Upstreams {
+		t.warnOfRelativeSocket(upstream.Dial)
+	}
 	t.passive = handler.HealthChecks != nil && handler.HealthChecks.Passive != nil
 	t.handlesResponses = len(handler.HandleResponse) > 0
 	if handler.LoadBalancing == nil {

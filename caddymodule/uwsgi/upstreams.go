@@ -68,3 +68,14 @@ func upstreamRemedy(address string) string {
 	}
 	return ""
 }
+
+// warnOfRelativeSocket logs a warning about a Unix socket with a relative path, such as unix/run/awx.sock. Caddy looks
+// for it in its working directory, and the author has probably left out the second slash.
+func (t *Transport) warnOfRelativeSocket(address string) {
+	address = caddy.NewReplacer().ReplaceKnown(address, "")
+	network, path, _ := strings.Cut(address, "/")
+	if !caddy.IsUnixNetwork(network) || path == "" || strings.ContainsAny(path[:1], "/@{") {
+		return
+	}
+	t.log.Warn("socket of uwsgi has a relative path", "dial", address, "remedy", "write "+network+"//"+path)
+}

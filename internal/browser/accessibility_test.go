@@ -91,19 +91,19 @@ func checkAccessibility(t *testing.T, page *Page, source, name, rules string, vi
 	}
 }
 
-// checkKeyboard presses Tab until it has been everywhere: each control gets the focus, and shows it. A table that is drawn
-// again meanwhile has new controls with the same keys.
+// checkKeyboard presses Tab until it has been everywhere: each control gets the focus, and shows it. A table that is
+// drawn again meanwhile has new controls with the same keys, which replace the former ones.
 func checkKeyboard(t *testing.T, page *Page, name string) {
 	t.Helper()
 	page.Script(t, `
 		window.controls = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")]
 			.filter(e => e.tabIndex >= 0 && !e.disabled && e.checkVisibility({visibilityProperty: true}));
 		window.missed = new Set(controls);
-		window.drawnAgain = (e, target) => !e.isConnected && e.dataset.key && e.dataset.key === target.dataset.key;
+		window.replaces = (target, e) => !e.isConnected && e.dataset.key && e.dataset.key === target.dataset.key;
 		window.faint = new Set();
 		document.activeElement?.blur();
 		document.addEventListener("focusin", ({target}) => {
-			for (const e of missed) if (e === target || drawnAgain(e, target)) missed.delete(e);
+			for (const e of missed) if (e === target || replaces(target, e)) missed.delete(e);
 			const {outlineStyle, outlineWidth, opacity} = getComputedStyle(target);
 			if (outlineStyle === "none" || parseFloat(outlineWidth) === 0 || opacity === "0") faint.add(target);
 		});
