@@ -16,7 +16,7 @@ var ErrOutdated = errors.New("the pipeline has changed meanwhile; repeat the dep
 // makes them live. The caller closes it in any case. A Prepared is not safe for concurrent use; several of them may
 // exist side by side.
 //
-// A preparation takes as long as the compiler and the guests' start do, which can be half a minute. A host that
+// A preparation takes as long as the compiler and the guests' start do, which can be [DefaultCompileTime]. A host that
 // guards its own records by a lock takes the lock to read them, prepares without the lock, takes the lock again to
 // check that its records still say the same, and installs under the lock: Install takes no longer than the replaced
 // modules' calls in flight.

@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // pluginDev is the command plugin dev.
@@ -197,8 +198,8 @@ func (o *pluginDev) samples(context.Context) error {
 	return nil
 }
 
-// loadTimeout bounds the time until the relay has a new module.
-const loadTimeout = 30 * time.Second
+// loadTimeout bounds the time until the relay has a new module, which it compiles first.
+const loadTimeout = plugins.DefaultCompileTime + 30*time.Second
 
 // load puts the module where the relay finds it, starts the relay if none runs, and waits for the module.
 func (o *pluginDev) load(ctx context.Context) error {

@@ -18,7 +18,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// pullTimeout bounds the time for a module from a registry. The page waits for half a minute more.
+// pullTimeout bounds the time for a module from a registry. The page waits for a minute more than
+// the module and its compilation may take.
 const pullTimeout = time.Minute
 
 // checkRegistries checks the prefixes of references, and removes slashes at their ends.

@@ -98,6 +98,10 @@ func TestChartDefaults(t *testing.T) {
 		!slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) || *pod.Spec.AutomountServiceAccountToken {
 		t.Errorf("the pod has rights: %+v, %+v", pod.Spec.SecurityContext, s)
 	}
+	// Compiling a plugin may take two minutes; meanwhile the liveness probe must not end the pod.
+	if p := c.StartupProbe; p == nil || p.TCPSocket == nil || p.PeriodSeconds*p.FailureThreshold < 180 {
+		t.Errorf("startup probe %+v, want one of three minutes or more", p)
+	}
 	for _, m := range c.VolumeMounts {
 		if m.Name == "config" && m.SubPath != "" {
 			t.Error("a file that is mounted by subPath does not change with its ConfigMap")

@@ -7,8 +7,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/edgerelay/edgerelay/plugins"
 )
 
 // instructions reads a Dockerfile: each instruction with its arguments, continued lines joined.
@@ -172,6 +176,34 @@ func TestSystemdUnit(t *testing.T) {
 	}
 	if strings.Contains(settings["Service.ExecStart"], "--environ") {
 		t.Error("--environ writes the environment, and with it secrets, into the log")
+	}
+}
+
+// A start may wait for the compiler of plugins: whatever starts the server waits longer, and does not end it.
+func TestStartsOutlastTheCompiler(t *testing.T) {
+	for file, c := range map[string]struct {
+		pattern string // whose group is a number of units
+		unit    time.Duration
+	}{
+		"deploy/systemd/edgerelay.service": {`(?m)^TimeoutStartSec=(\d+)min$`, time.Minute},
+		"Dockerfile":                       {`(?m)^HEALTHCHECK .*--start-period=(\d+)m `, time.Minute},
+		"deploy/helm/edgerelay/values.yaml": {
+			`(?m)^startupProbe:\n(?:  .*\n)*  periodSeconds: 2\n(?:  .*\n)*  failureThreshold: (\d+)$`, 2 * time.Second,
+		},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(c.pattern).FindSubmatch(text)
+		if m == nil {
+			t.Errorf("%s has no limit of the start like %s", file, c.pattern)
+			continue
+		}
+		n, err := strconv.Atoi(string(m[1]))
+		if limit := time.Duration(n) * c.unit; err != nil || limit < plugins.DefaultCompileTime+time.Minute {
+			t.Errorf("%s: a start may take %v (%v), the compiler %v", file, limit, err, plugins.DefaultCompileTime)
+		}
 	}
 }
 

@@ -120,6 +120,10 @@ const find = data => plugins.find(p => p.name === data.plugin) ?? {name: data.pl
 const seen = p => ({hash: p.hash, candidate: running(p) ? p.canary.hash : "none"});
 const changed = async text => { await refreshVersions(); return text; };
 
+// compileTimeout is for actions that may compile a module: the node takes a minute at most for its bytes, and two minutes
+// for the compiler.
+const compileTimeout = 240000;
+
 const pluginActions = {
 	"plugin": data => choosePlugin(data.plugin),
 	"plugin-hide": () => choosePlugin(""),
@@ -139,7 +143,7 @@ const pluginActions = {
 				if (v.signatures) form.append("signatures", v.signatures);
 				form.append("module", v.module);
 				const body = new Response(form);
-				await act("deploy", await body.blob(), {query: "?" + parameters({plugin: p.name, message: v.message, canary: v.canary, hash: p.hash}), type: body.headers.get("Content-Type"), timeout: 90000});
+				await act("deploy", await body.blob(), {query: "?" + parameters({plugin: p.name, message: v.message, canary: v.canary, hash: p.hash}), type: body.headers.get("Content-Type"), timeout: compileTimeout});
 				return changed(`${p.name}: ${v.module.name} is ${v.canary ? "tried on " + v.canary : "deployed"}.`);
 			},
 		});
@@ -154,7 +158,7 @@ const pluginActions = {
 				confirm: v.canary ? `Try on ${v.canary}` : "Deploy",
 			} : {effect: `Write a reference that begins with ${prefixes.map(prefix => "oci://" + prefix + "/").join(" or ")}.`, possible: false},
 			run: async v => {
-				await act("pull", {plugin: p.name, ref: v.ref, message: v.message, canary: v.canary, hash: p.hash}, {timeout: 90000});
+				await act("pull", {plugin: p.name, ref: v.ref, message: v.message, canary: v.canary, hash: p.hash}, {timeout: compileTimeout});
 				return changed(`${p.name}: ${v.ref} is ${v.canary ? "tried on " + v.canary : "deployed"}.`);
 			},
 		});
@@ -170,7 +174,7 @@ const pluginActions = {
 				effect: canary && !to ? `${percent(p.canary.share)} of the groups get ${versionOf(p)} again, ${await everywhere()}.` : `Replaces ${versionOf(p)} of ${p.name} by ${goal}, ${await everywhere()}.`,
 				confirm: canary && !to ? "Take back" : to ? "Return to version " + to : "Roll back",
 			}),
-			run: async v => { await act("rollback", {plugin: p.name, message: v.message, to, ...seen(p)}); return changed(`${p.name}: rolled back.`); },
+			run: async v => { await act("rollback", {plugin: p.name, message: v.message, to, ...seen(p)}, {timeout: compileTimeout}); return changed(`${p.name}: rolled back.`); },
 		});
 	},
 	undeploy(data) {
@@ -178,7 +182,7 @@ const pluginActions = {
 		ask({
 			title: "Run the files of " + p.name, fields: [reason],
 			plan: async () => ({effect: `Takes ${versionOf(p)} back. Each node runs the file of its configuration, ${await everywhere()}.`, confirm: "Run the files"}),
-			run: async v => { await act("undeploy", {plugin: p.name, message: v.message, ...seen(p)}); return changed(`${p.name}: each node runs its file.`); },
+			run: async v => { await act("undeploy", {plugin: p.name, message: v.message, ...seen(p)}, {timeout: compileTimeout}); return changed(`${p.name}: each node runs its file.`); },
 		});
 	},
 	promote(data) {
@@ -186,7 +190,7 @@ const pluginActions = {
 		ask({
 			title: "Promote the canary of " + p.name, fields: [reason],
 			plan: async () => ({effect: `All groups get the candidate ${p.canary.hash.slice(0, 12)} in place of ${versionOf(p)}, ${await everywhere()}. So far: ${plural(p.canary.candidate.events, "event")}, ${count(p.canary.candidate.failures)} failed.`, confirm: "Promote"}),
-			run: async v => { await act("promote", {plugin: p.name, message: v.message, ...seen(p)}); return changed(`${p.name}: the candidate is promoted.`); },
+			run: async v => { await act("promote", {plugin: p.name, message: v.message, ...seen(p)}, {timeout: compileTimeout}); return changed(`${p.name}: the candidate is promoted.`); },
 		});
 	},
 	canary(data) {
