@@ -23,7 +23,6 @@ ARG TARGETARCH
 ARG VERSION=
 RUN CGO_ENABLED=0 GOTOOLCHAIN=local GOOS=$TARGETOS GOARCH=$TARGETARCH go build -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx -ldflags="-s -w -X github.com/edgerelay/edgerelay/caddymodule/node.stamped=$VERSION" -pgo=deploy/default.pgo -o /tmp/caddy ./caddymodule/cmd/caddy
 RUN deploy/container/rootfs.sh /tmp/caddy /out
-RUN go run ./internal/build/licenses /out/usr/share/doc/edgerelay/THIRD_PARTY_LICENSES && install -m 0644 LICENSE NOTICE /out/usr/share/doc/edgerelay/
 
 FROM scratch AS edgerelay
 COPY --from=build /out /

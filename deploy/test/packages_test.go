@@ -42,9 +42,9 @@ type packaging struct {
 	}
 }
 
-// makeLicenses writes the licenses of the binary's modules, once, as goreleaser's hook does.
+// makeLicenses writes LICENSE, NOTICE and the licenses of the binary's modules, once, as goreleaser's hook does.
 var makeLicenses = sync.OnceValues(func() ([]byte, error) {
-	cmd := exec.Command("go", "run", "./internal/build/licenses", "bin/licenses/THIRD_PARTY_LICENSES")
+	cmd := exec.Command("go", "run", "./internal/build/licenses", "bin/licenses")
 	cmd.Dir = root
 	return cmd.CombinedOutput()
 })
@@ -114,6 +114,12 @@ func makePackage(t *testing.T, format, version, program string) string {
 	return file
 }
 
+// licenses are the files with the terms of the product and of all that is in its binary, each with a text that it has.
+var licenses = map[string]string{
+	"LICENSE": "Apache License", "NOTICE": "The edgerelay authors",
+	"THIRD_PARTY_LICENSES": "^github.com/caddyserver/caddy/v2 v2.",
+}
+
 // small is a program in place of the binary, where its size alone would matter.
 func small(t *testing.T) string {
 	t.Helper()
@@ -179,6 +185,9 @@ func TestDeb(t *testing.T) {
 	} {
 		m.check(file, "test -s /usr/share/"+file+" && echo there", "there")
 	}
+	for file, want := range licenses {
+		m.check(file, "grep --quiet '"+want+"' /usr/share/doc/edgerelay/"+file+" && echo there", "there")
+	}
 	m.check("the installed binary has the relay's commands", "edgerelay status --address localhost:1 2>/dev/null; echo $?", "3")
 	m.check("an example", "test -s /usr/share/doc/edgerelay/examples/awx.Caddyfile && echo there", "there")
 	m.run("sh", "-c", "echo '# mine' >>/etc/edgerelay/Caddyfile")
@@ -215,7 +224,8 @@ func TestRPM(t *testing.T) {
 	for _, want := range []string{
 		"/usr/bin/edgerelay", "/etc/edgerelay/Caddyfile", "/usr/lib/systemd/system/edgerelay.service",
 		"/usr/share/bash-completion/completions/edgerelay", "/usr/share/zsh/site-functions/_edgerelay",
-		"/usr/share/man/man8/edgerelay-status.8", "/usr/share/doc/edgerelay/THIRD_PARTY_LICENSES",
+		"/usr/share/man/man8/edgerelay-status.8", "/usr/share/doc/edgerelay/LICENSE", "/usr/share/doc/edgerelay/NOTICE",
+		"/usr/share/doc/edgerelay/THIRD_PARTY_LICENSES",
 	} {
 		if !slices.Contains(list, want) {
 			t.Errorf("no %s in %q", want, list)

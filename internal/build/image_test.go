@@ -100,6 +100,7 @@ func TestImage(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	i := buildImage(t, binary)
+	checkLicenses(t, filepath.Join(i.root, "usr", "share", "doc", "edgerelay"))
 	port := testkit.FreePort(t)
 	caddyfile := filepath.Join(i.root, "etc", "edgerelay", "Caddyfile")
 	text, err := os.ReadFile(caddyfile)
@@ -151,6 +152,20 @@ func TestImage(t *testing.T) {
 	}
 	if err := server.Wait(); err != nil {
 		t.Errorf("stopped with %v\n%s", err, log.String())
+	}
+}
+
+// checkLicenses checks that a folder has the terms of the product and of all that is in its binary.
+func checkLicenses(t *testing.T, dir string) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"LICENSE": "Apache License", "NOTICE": "The edgerelay authors",
+		"THIRD_PARTY_LICENSES": "\ngithub.com/caddyserver/caddy/v2 v2.",
+	} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s (%v) has no %q", name, err, want)
+		}
 	}
 }
 

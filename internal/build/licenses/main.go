@@ -1,6 +1,8 @@
-// Command licenses writes the licenses of all Go modules whose code is in the binary of a release, and of Go itself:
+// Command licenses fills a folder with the terms of a release: LICENSE and NOTICE of this repository, and
+// THIRD_PARTY_LICENSES, which has the licenses of all Go modules whose code is in the binary, and of Go itself. Archives,
+// packages and the container image have these three files.
 //
-//	go run ./internal/build/licenses <file>
+//	go run ./internal/build/licenses <folder>
 //
 // Run it from the module's root. Equal texts are written once, below the names of their modules. The result depends on
 // go.mod and on the version of Go alone. A module without a license is an error.
@@ -30,20 +32,36 @@ var licenseFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents|co
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: licenses <file>")
+		fmt.Fprintln(os.Stderr, "usage: licenses <folder>")
 		os.Exit(2)
 	}
-	text, err := licenses("./caddymodule/cmd/caddy")
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(os.Args[1]), 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(os.Args[1], text, 0o644)
-	}
-	if err != nil {
+	if err := fill(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "licenses:", err)
 		os.Exit(1)
 	}
+}
+
+// fill writes the files into a folder, which it creates.
+func fill(dir string) error {
+	text, err := licenses("./caddymodule/cmd/caddy")
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"THIRD_PARTY_LICENSES": text}
+	for _, name := range []string{"LICENSE", "NOTICE"} {
+		if files[name], err = os.ReadFile(name); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // listed is what the go command says of a package.
