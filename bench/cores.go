@@ -13,8 +13,8 @@ import (
 // coresClients is the number of clients of the curve over cores.
 const coresClients = 5000
 
-// coresCurve measures the relay on 1, 2, 4 … cores. The receivers have the other cores; where there are none, they share
-// the relay's.
+// coresCurve measures the relay on 1, 2, 4 … cores. The receivers have the other cores; where there are none, they
+// share the relay's.
 func coresCurve(ctx context.Context, res *results, caddy string, scale float64) error {
 	c := curve{
 		Name: "cores", Title: "By cores", X: "cores",

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// The mode functions measures edge functions: the memory of their idle connections beside those of other routes, and their
-// echoes beside those of a handler in Go and of a consumer under Daphne, in turns.
+// The mode functions measures edge functions: the memory of their idle connections beside those of other routes, and
+// their echoes beside those of a handler in Go and of a consumer under Daphne, in turns.
 const (
 	functionClients  = 40
 	functionInterval = 100 * time.Millisecond // between a client's messages

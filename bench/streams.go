@@ -35,8 +35,8 @@ type streamSystem struct {
 	answers   bool // a client's message
 }
 
-// streamMessage is what each client sends. A bare handler reads it, too: Go keeps a buffer of 1 KiB for a stream that has
-// got bytes.
+// streamMessage is what each client sends. A bare handler reads it, too: Go keeps a buffer of 1 KiB for a stream that
+// has got bytes.
 var streamMessage = `{"groups": {"bench": ["h2"]}, "xrftoken": "t", "pad": "` + strings.Repeat("p", 80) + `"}`
 
 var streamSystems = []streamSystem{

@@ -27,8 +27,8 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// App configures the relay. All sites share one app: WebSockets, groups and the channel layer live as long as the process,
-// and a new configuration applies to open connections, too. In a Caddyfile it is the global option edgerelay.
+// App configures the relay. All sites share one app: WebSockets, groups and the channel layer live as long as the
+// process, and a new configuration applies to open connections, too. In a Caddyfile it is the global option edgerelay.
 type App struct {
 	// ChannelLayer is the source of events: a module of edgerelay.channel_layers. Default: memory.
 	ChannelLayerRaw json.RawMessage `json:"channel_layer,omitempty" caddy:"namespace=edgerelay.channel_layers inline_key=kind" caddyfile:"<kind> …"`
@@ -38,8 +38,8 @@ type App struct {
 	// "*" allows every page. Pages of the same host may always connect.
 	Origins []string `json:"origins,omitempty" caddyfile:"<origin>..." example:"https://awx.example.com"`
 	// Unauthenticated is the response to a client that is not logged in. "close" (default) accepts the WebSocket and
-	// closes it, like AWX, whose browser code then does not retry. "reject" answers 403, like AWX since 23.8. Routes always
-	// answer 403, like Daphne.
+	// closes it, like AWX, whose browser code then does not retry. "reject" answers 403, like AWX since 23.8. Routes
+	// always answer 403, like Daphne.
 	Unauthenticated string `json:"unauthenticated,omitempty" caddyfile:"close|reject"`
 	// Limits bound the resources that clients may use.
 	Limits *Limits `json:"limits,omitempty" caddyfile:"{ … }"`
@@ -56,8 +56,8 @@ type App struct {
 	HistoryKey string `json:"history_key,omitempty" caddyfile:"<secret>" example:"{env.EDGERELAY_HISTORY_KEY}"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
-	// PluginKeys are Ed25519 public keys. With a key, every plugin needs a module that one of the keys has signed. Default:
-	// none, and modules need no signature.
+	// PluginKeys are Ed25519 public keys. With a key, every plugin needs a module that one of the keys has signed.
+	// Default: none, and modules need no signature.
 	PluginKeys []*pluginhost.SigningKey `json:"plugin_keys,omitempty" caddyfile:"plugin_key=<name> <key>"`
 	// PluginLoading bounds the process that compiles a plugin's module, in processor time, memory and time.
 	PluginLoading *pluginhost.Loading `json:"plugin_loading,omitempty" caddyfile:"{ … }"`
@@ -75,8 +75,8 @@ type App struct {
 	// EventStreams lets clients without WebSockets connect by event streams (server-sent events), on the same paths.
 	// Default: true.
 	EventStreams *bool `json:"event_streams,omitempty" caddyfile:"on|off"`
-	// EventStreamAge is the greatest age of an event stream over HTTP/2 or HTTP/3. It ends at a random age, half of this at
-	// least, and the client resumes at once. Over HTTP/1.1 an event stream stays. Default: 15m.
+	// EventStreamAge is the greatest age of an event stream over HTTP/2 or HTTP/3. It ends at a random age, half of this
+	// at least, and the client resumes at once. Over HTTP/1.1 an event stream stays. Default: 15m.
 	EventStreamAge *caddy.Duration `json:"event_stream_age,omitempty" caddyfile:"<duration>"`
 	// LongPolls lets clients that can neither use WebSockets nor event streams ask again and again, on the same paths.
 	// Default: true.
@@ -212,8 +212,8 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 // watchServer lets a site's server keep what the relay needs to know of connections, pace its accepts, and mark
-// connections that have one of the last file descriptors. The kernel assigns the lowest free descriptor, so a high number
-// shows that nearly all are in use. This needs no counting and includes the descriptors of the whole process.
+// connections that have one of the last file descriptors. The kernel assigns the lowest free descriptor, so a high
+// number shows that nearly all are in use. This needs no counting and includes the descriptors of the whole process.
 func (a *App) watchServer(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok || a.watchedServers[server] {

@@ -21,9 +21,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-// serveConnect serves an extended CONNECT: a WebSocket over a stream of HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220). The next
-// handler serves other paths, and other protocols of paths that are not the relay's. Unlike ServeHTTP for HTTP/1.1, it
-// returns when the WebSocket of HTTP/2 has ended.
+// serveConnect serves an extended CONNECT: a WebSocket over a stream of HTTP/2 (RFC 8441) or HTTP/3 (RFC 9220). The
+// next handler serves other paths, and other protocols of paths that are not the relay's. Unlike ServeHTTP for
+// HTTP/1.1, it returns when the WebSocket of HTTP/2 has ended.
 func (h *Handler) serveConnect(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	_, peer := h.matchPeer(r)
 	route, routed := h.matchRoute(r)

@@ -16,8 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// An actor who may upload modules gives them no other grants or configuration: these are the administrator's. Nor does the
-// actor name a registry as the module's origin.
+// An actor who may upload modules gives them no other grants or configuration: these are the administrator's. Nor does
+// the actor name a registry as the module's origin.
 func TestConsoleUploadsCarryNoSettings(t *testing.T) {
 	k := newConsoleKit(t)
 	k.setUp("auth awx "+k.awx+"\nplugin p "+pluginFile(t, "pass")+" {\ngroups none-*\n}", "actions on\nuploads on")

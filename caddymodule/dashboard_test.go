@@ -23,8 +23,8 @@ var (
 	labelUse   = regexp.MustCompile(`(?:[{,]\s*(\w+)\s*(?:=~|!=|!~|=)|\bby \(([\w, ]+)\)|\{\{\s*(?:\$labels\.)?(\w+)\s*\}\})`)
 )
 
-// check holds a PromQL expression, and a text with placeholders for labels, to the metrics that are documented, which are those that there
-// are. It returns the metrics that the expression uses.
+// check holds a PromQL expression, and a text with placeholders for labels, to the metrics that are documented, which
+// are those that there are. It returns the metrics that the expression uses.
 func check(t *testing.T, where, expr, text string, rows map[string]string) (used []string) {
 	t.Helper()
 	labels := []string{"job", "instance", "le", "value"}
@@ -75,7 +75,8 @@ type panel struct {
 	}
 }
 
-// The dashboard is of a schema that Grafana takes, asks for metrics that exist, in PromQL that Prometheus takes, and shows all of them.
+// The dashboard is of a schema that Grafana takes, asks for metrics that exist, in PromQL that Prometheus takes, and
+// shows all of them.
 func TestDashboard(t *testing.T) {
 	raw, err := os.ReadFile(dashboardFile)
 	if err != nil {

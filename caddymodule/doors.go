@@ -7,8 +7,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// serveOther serves requests of clients that cannot, or do not want to, open a WebSocket: event streams, long polls, and
-// responses that the site lets the relay hold. It reports whether it has answered the request.
+// serveOther serves requests of clients that cannot, or do not want to, open a WebSocket: event streams, long polls,
+// and responses that the site lets the relay hold. It reports whether it has answered the request.
 func (h *Handler) serveOther(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (served bool, err error) {
 	rt, held := h.holdRoute(r)
 	switch {

@@ -28,8 +28,8 @@ func (h *Handler) doorPath(r *http.Request) (m routeMatch, ours bool) {
 // errFunctionDoor is the error of a client without a WebSocket on the path of a function.
 var errFunctionDoor = errors.New("the function of this path gets messages from its clients: open a WebSocket")
 
-// refuseFunction answers a client that asks for an event stream or a long poll on the path of a function, if the site has
-// such a door. It returns false for other paths.
+// refuseFunction answers a client that asks for an event stream or a long poll on the path of a function, if the site
+// has such a door. It returns false for other paths.
 func (h *Handler) refuseFunction(w http.ResponseWriter, r *http.Request, open bool) bool {
 	m, routed := h.matchRoute(r)
 	if !open || !routed || m.route.Function == nil {
@@ -42,8 +42,8 @@ func (h *Handler) refuseFunction(w http.ResponseWriter, r *http.Request, open bo
 	return true
 }
 
-// enter lets a client without a WebSocket in: it checks the origin and the user, as for a WebSocket. A rejection releases
-// the reservation and returns false. The route is nil for clients of AWX's protocol.
+// enter lets a client without a WebSocket in: it checks the origin and the user, as for a WebSocket. A rejection
+// releases the reservation and returns false. The route is nil for clients of AWX's protocol.
 func (h *Handler) enter(
 	w http.ResponseWriter, r *http.Request, q *doorRequest, reservation *hub.Reservation, rt *Route,
 ) bool {
@@ -59,8 +59,8 @@ func (h *Handler) enter(
 	return true
 }
 
-// identify authenticates a client and reserves capacity for the user's connection. The status is 0 for a client that is let
-// in.
+// identify authenticates a client and reserves capacity for the user's connection. The status is 0 for a client that is
+// let in.
 func (h *Handler) identify(r *http.Request, q *doorRequest, reservation *hub.Reservation, auth clientAuth) rejection {
 	address := reservation.Address
 	if !sameSite(h.app.Origins, r) {
@@ -129,8 +129,8 @@ func isPreflight(r *http.Request) bool {
 		r.Header.Get("Origin") != ""
 }
 
-// servePreflight answers a preflight request. It returns false if the path is not one of the relay's, or the page may not
-// use the relay.
+// servePreflight answers a preflight request. It returns false if the path is not one of the relay's, or the page may
+// not use the relay.
 func (h *Handler) servePreflight(w http.ResponseWriter, r *http.Request) bool {
 	if _, ours := h.doorPath(r); !ours || !h.app.hasDoor() || !allowsOrigin(h.app.Origins, r) {
 		return false
@@ -186,8 +186,8 @@ func requestRejection(r *http.Request, reservation *hub.Reservation, err error) 
 	return why
 }
 
-// openDoor opens the session of a route's client without a WebSocket. The client gets positions, and begins with what it
-// asks for.
+// openDoor opens the session of a route's client without a WebSocket. The client gets positions, and begins with what
+// it asks for.
 func (h *Handler) openDoor(e *entry) {
 	e.socket.Envelop()
 	if payload, _, _ := relay.CutFrame(e.greeting); payload != nil {

@@ -132,7 +132,8 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// When the relay leaves the configuration, clients leave at the configured pace, and the channel layer is left after them.
+// When the relay leaves the configuration, clients leave at the configured pace, and the channel layer is left after
+// them.
 func TestReloadThatEndsTheRelayDrains(t *testing.T) {
 	redis := peers.StartRedis(t)
 	s := newSite(t)

@@ -32,8 +32,8 @@ type Functions struct {
 	StateValue int `json:"state_value,omitempty" caddyfile:"<size>" min:"1" max:"16MiB"`
 	// StateTimeout is how long a request may take before the plugin is told that the state is unavailable. Default: 5s.
 	StateTimeout caddy.Duration `json:"state_timeout,omitempty" caddyfile:"<duration>" min:"1"`
-	// AlarmLease is how long an alarm stays with a node that has died while the plugin processed it; then the alarm fires on
-	// another node. At least 3s: a node that does not reach Redis for so long has its alarms fire twice. Default: 30s.
+	// AlarmLease is how long an alarm stays with a node that has died while the plugin processed it; then the alarm fires
+	// on another node. At least 3s: a node that does not reach Redis for so long has its alarms fire twice. Default: 30s.
 	AlarmLease caddy.Duration `json:"alarm_lease,omitempty" caddyfile:"<duration>" min:"1"`
 }
 

@@ -122,8 +122,8 @@ func (h *Handler) hold(w http.ResponseWriter, r *http.Request, rt *Route, hold *
 	h.holdStream(w, r, client)
 }
 
-// admitHeld reserves capacity, and opens the session. The site has answered the client, so that it needs no login here. A
-// rejection returns nil.
+// admitHeld reserves capacity, and opens the session. The site has answered the client, so that it needs no login here.
+// A rejection returns nil.
 func (h *Handler) admitHeld(
 	w http.ResponseWriter, r *http.Request, rt *Route, hold *webhttp.Hold,
 ) (*heldClient, *hub.Session) {

@@ -10,7 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// The layer of a Redis Cluster in Caddy: events, a new password by reload into the open layer, and a gap that the client is told of.
+// The layer of a Redis Cluster in Caddy: events, a new password by reload into the open layer, and a gap that the
+// client is told of.
 func TestRedisCluster(t *testing.T) {
 	c := peers.StartRedisCluster(t, 3, 0)
 	acl := func(password string) {

@@ -64,7 +64,8 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// forbidTransform keeps Caddy's encode and caches from compressing an answer with events that the relay must not compress.
+// forbidTransform keeps Caddy's encode and caches from compressing an answer with events that the relay must not
+// compress.
 func (h *Handler) forbidTransform(w http.ResponseWriter, groups iter.Seq[string]) {
 	for group := range groups {
 		if !h.app.node.Hub.MayCompress(group) {

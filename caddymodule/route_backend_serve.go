@@ -70,8 +70,8 @@ func (h *Handler) openBackend(w http.ResponseWriter, r *http.Request, e *entry) 
 	return false
 }
 
-// errDotSegment rejects a path that the site may read in another way than the route: the site would get a signed request
-// for a path that the route does not have.
+// errDotSegment rejects a path that the site may read in another way than the route: the site would get a signed
+// request for a path that the route does not have.
 var errDotSegment = errors.New("the path has a segment . or .., which no browser sends")
 
 // hasDotSegment reports whether a path has the segment "." or "..".

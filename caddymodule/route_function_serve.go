@@ -155,8 +155,8 @@ func (c *functionClient) Message(text bool, message []byte) {
 // Closed implements the handler of a client's messages.
 func (c *functionClient) Closed(code int, reason string) { c.code, c.reason = uint16(code), reason }
 
-// Ended implements the handler of a client's messages. The function is told before the session ends, for which a stop of
-// the node waits.
+// Ended implements the handler of a client's messages. The function is told before the session ends, for which a stop
+// of the node waits.
 func (c *functionClient) Ended() {
 	c.connection.Ended(int(c.code), c.reason)
 	c.session.Close()

@@ -10,9 +10,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay/protocol/webhttp"
 )
 
-// RouteHold lets a site hold its responses to ordinary requests, by GRIP: event streams and long polls. The next handler
-// passes the clients' requests to the site. The relay itself sends the requests that follow, such as for items that a
-// client has missed.
+// RouteHold lets a site hold its responses to ordinary requests, by GRIP: event streams and long polls. The next
+// handler passes the clients' requests to the site. The relay itself sends the requests that follow, such as for items
+// that a client has missed.
 type RouteHold struct {
 	// URL is the address of the site: http://host:port, https://…, or uWSGI's socket, such as uwsgi://127.0.0.1:8050 or
 	// uwsgi+unix:///run/site/uwsgi.sock. A route with messages backend has that site, and needs no other. "off" lets that

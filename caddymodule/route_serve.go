@@ -121,8 +121,8 @@ func (h *Handler) upgradeRoute(w http.ResponseWriter, r *http.Request, m routeMa
 	}
 }
 
-// joinRoute joins the groups of a backend's client before the upgrade, until release is called: a page that knows of the
-// open connection counts on the events from then on, as after a consumer's group_add.
+// joinRoute joins the groups of a backend's client before the upgrade, until release is called: a page that knows of
+// the open connection counts on the events from then on, as after a consumer's group_add.
 func (h *Handler) joinRoute(r *http.Request, e *entry) (release func()) {
 	ctx, cancel := context.WithTimeout(r.Context(), routeJoinTimeout)
 	defer cancel()
@@ -220,8 +220,8 @@ func groupRejection(r *http.Request, reservation *hub.Reservation, err error) re
 	return why
 }
 
-// openRoute opens the session of a client and subscribes it, before the upgrade: a page that knows of the open connection
-// gets every event from then on, as after a consumer's group_add. An error has ended the session.
+// openRoute opens the session of a client and subscribes it, before the upgrade: a page that knows of the open
+// connection gets every event from then on, as after a consumer's group_add. An error has ended the session.
 func (h *Handler) openRoute(r *http.Request, e *entry) error {
 	ctx, route, first := r.Context(), e.route.live.Route, e.route.first
 	e.socket = channels.NewSocket(e.door == nil && h.app.config.Compression != nil && ws.WillDeflate(r))

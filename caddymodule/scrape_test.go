@@ -44,7 +44,8 @@ func (s *site) scrape() families {
 	return all
 }
 
-// value is that of the first metric with some labels, "name=value"; -1 if there is none. Of a histogram it is the count.
+// value is that of the first metric with some labels, "name=value"; -1 if there is none. Of a histogram it is the
+// count.
 func (f families) value(name string, labels ...string) float64 {
 	for _, m := range f[name].GetMetric() {
 		has := map[string]bool{}
@@ -83,7 +84,8 @@ func keySetServer(t *testing.T) string {
 	return s.URL
 }
 
-// busySite is a site in which every metric has a reason to be there: Redis, AWX's API, a backplane with a peer that is not there, plugins.
+// busySite is a site in which every metric has a reason to be there: Redis, AWX's API, a backplane with a peer that is
+// not there, plugins.
 func busySite(t *testing.T) (*site, *awxAPI) {
 	api, redis, s := newAWXAPI(t), peers.StartRedis(t), newSite(t)
 	s.mustLoad(fmt.Sprintf(`channel_layer redis %s

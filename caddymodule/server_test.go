@@ -255,8 +255,8 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// Caddy starts apps in no order. A client that comes when the HTTP server is up and the relay is not waits, rather than being let in
-// and denied its groups.
+// Caddy starts apps in no order. A client that comes when the HTTP server is up and the relay is not waits, rather than
+// being let in and denied its groups.
 func TestClientBeforeTheRelay(t *testing.T) {
 	s := newSite(t)
 	config, err := adapt(s.file("auth none", "edgerelay"))

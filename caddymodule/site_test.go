@@ -77,7 +77,8 @@ func (s *site) mustLoad(lines, directives string) {
 	}
 }
 
-// ask sends a handshake for a path, with more header lines, and returns the answer. The connection stays open until the test ends.
+// ask sends a handshake for a path, with more header lines, and returns the answer. The connection stays open until the
+// test ends.
 func (s *site) ask(path string, headers ...string) (*http.Response, string) {
 	s.t.Helper()
 	request := fmt.Sprintf(shake, path, s.addr)

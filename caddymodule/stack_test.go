@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A client at rest, with messages of both kinds behind it, occupies no goroutine: with its stack, one is half of what a client
-// would cost.
+// A client at rest, with messages of both kinds behind it, occupies no goroutine: with its stack, one is half of what a
+// client would cost.
 func TestNoStackOfAnIdleConnection(t *testing.T) {
 	const clients = 500
 	s := newSite(t)

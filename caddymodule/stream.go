@@ -51,8 +51,8 @@ func isStream(r *http.Request) bool {
 	return (r.Method == http.MethodGet || r.Method == http.MethodPost) && accepts(r, "text/event-stream")
 }
 
-// serveStream serves an event stream. It returns false if the path is not one of the relay's. Over HTTP/1.1 it returns as
-// soon as the stream is open.
+// serveStream serves an event stream. It returns false if the path is not one of the relay's. Over HTTP/1.1 it returns
+// as soon as the stream is open.
 func (h *Handler) serveStream(w http.ResponseWriter, r *http.Request) bool {
 	m, ours := h.doorPath(r)
 	if !ours || !h.app.hasEventStreams() {
@@ -96,8 +96,8 @@ func (h *Handler) openStream(
 	return endedSession{session}, conn
 }
 
-// openAWX opens the session of a client of AWX's protocol, and subscribes it before the response. With strict, a client that
-// gets none of its groups is rejected. An error has ended the session.
+// openAWX opens the session of a client of AWX's protocol, and subscribes it before the response. With strict, a client
+// that gets none of its groups is rejected. An error has ended the session.
 func (h *Handler) openAWX(
 	r *http.Request, q *doorRequest, span trace.Span, reservation *hub.Reservation, socket relay.Socket, strict bool,
 ) (*hub.Session, error) {
@@ -154,8 +154,8 @@ func (h *Handler) openRouteStream(
 	return e.client, conn
 }
 
-// enterRoute authorizes the groups of a client of a route and opens its session. It returns false if it has answered the
-// request.
+// enterRoute authorizes the groups of a client of a route and opens its session. It returns false if it has answered
+// the request.
 func (h *Handler) enterRoute(w http.ResponseWriter, r *http.Request, e *entry) bool {
 	if err := h.authorizeRoute(r, e); err != nil {
 		h.reject(w, r, groupRejection(r, e.reservation, err))
@@ -169,8 +169,8 @@ func (h *Handler) enterRoute(w http.ResponseWriter, r *http.Request, e *entry) b
 	return true
 }
 
-// acceptStream answers the request, and gives the socket its connection. The first frames leave together with the response.
-// It returns nil if the client has gone.
+// acceptStream answers the request, and gives the socket its connection. The first frames leave together with the
+// response. It returns nil if the client has gone.
 func (h *Handler) acceptStream(
 	w http.ResponseWriter, r *http.Request, q *doorRequest, socket *channels.Socket, several bool, first []byte,
 ) *sse.Conn {

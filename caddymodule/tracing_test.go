@@ -103,8 +103,8 @@ func childOf(t *testing.T, child, parent *tracepb.Span) {
 	}
 }
 
-// A traced handshake, what it asks of AWX's API, and later subscriptions and events are spans in one trace of the browser's, as Caddy's
-// exporter sends them.
+// A traced handshake, what it asks of AWX's API, and later subscriptions and events are spans in one trace of the
+// browser's, as Caddy's exporter sends them.
 func TestTracing(t *testing.T) {
 	received := newOTLP(t)
 	api := newAWXAPI(t)

@@ -22,9 +22,9 @@
 //     Deliver, so that events stay in the layer.
 //  4. The shard's worker (hub/shard.go) collects the jobs of each session (hub/gather.go), and hands the frames to the
 //     session's [Socket] in a single piece.
-//  5. Send (transport/outgoing) writes with a single system call that does not block. Bytes that a full socket does not take
-//     are queued, up to a limit. Beyond the limit, the client loses queued events and is told (hub/overrun.go). A client
-//     that stays behind is a slow consumer and is disconnected (hub/misses.go).
+//  5. Send (transport/outgoing) writes with a single system call that does not block. Bytes that a full socket does not
+//     take are queued, up to a limit. Beyond the limit, the client loses queued events and is told (hub/overrun.go). A
+//     client that stays behind is a slow consumer and is disconnected (hub/misses.go).
 //
 // # The path of one subscription
 //

@@ -29,8 +29,8 @@ func AppendFrame(dst, text []byte) []byte {
 	return append(dst, text...)
 }
 
-// CutFrame splits the first frame of a buffer of whole frames off, which the relay has encoded itself. A malformed buffer
-// has neither a payload nor a rest.
+// CutFrame splits the first frame of a buffer of whole frames off, which the relay has encoded itself. A malformed
+// buffer has neither a payload nor a rest.
 func CutFrame(frames []byte) (payload []byte, kind Frame, rest []byte) {
 	const opcodeMask, opcodeText = 0x0f, 1
 	if len(frames) < 2 {

@@ -27,8 +27,8 @@ type Message struct {
 // hopSender begins the Sender of a message that a plugin has made of an event.
 const hopSender = "hop/"
 
-// HopSender returns the Sender of a message that a plugin has made of an event. It names no client: it carries, over every
-// channel layer, how many plugins in a row have done so, which bounds loops of plugins that publish.
+// HopSender returns the Sender of a message that a plugin has made of an event. It names no client: it carries, over
+// every channel layer, how many plugins in a row have done so, which bounds loops of plugins that publish.
 func HopSender(hops int) string {
 	if hops <= 0 {
 		return ""

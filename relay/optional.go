@@ -6,8 +6,8 @@ import (
 )
 
 // This file has all optional interfaces of a Broker, a Sink, a Backplane, an Authorizer, an Interceptor and the
-// credentials of an Identity. The engine and its surroundings test for each interface with a type assertion. Each comment states the
-// effect of a missing interface.
+// credentials of an Identity. The engine and its surroundings test for each interface with a type assertion. Each
+// comment states the effect of a missing interface.
 
 // LayerIdentifier is a [Broker] whose channel layer has an identity. If absent, the backplane treats the layer as this
 // node's own and exchanges events with all peers.
@@ -23,8 +23,8 @@ type KeyStore interface {
 	Set(ctx context.Context, key, value string, lifetime time.Duration) error
 }
 
-// ScriptRunner is a [Broker] whose channel layer is in Redis and runs Lua scripts on keys of the relay's own, beside the
-// events. If absent, state that nodes share, such as presence, is kept in the process.
+// ScriptRunner is a [Broker] whose channel layer is in Redis and runs Lua scripts on keys of the relay's own, beside
+// the events. If absent, state that nodes share, such as presence, is kept in the process.
 type ScriptRunner interface {
 	// Shards is the number of places that hold keys, and Shard the place of a group. All nodes of the layer agree.
 	Shards() int
@@ -73,8 +73,8 @@ type IgnoredTypeLister interface {
 	IgnoredTypes() []string
 }
 
-// MessageReceiver is a [Broker] that can deliver messages of any type. If absent, clients of a [Format] get events of the
-// type internal.message only.
+// MessageReceiver is a [Broker] that can deliver messages of any type. If absent, clients of a [Format] get events of
+// the type internal.message only.
 type MessageReceiver interface {
 	// ReceiveMessages turns the delivery of messages with any type on or off; see [Event.Type]. Initially it is off.
 	ReceiveMessages(on bool)
@@ -218,8 +218,8 @@ type ConcurrentRechecker interface {
 	Concurrency() int
 }
 
-// TokenAuthorizer is an [Authorizer] that takes tokens from messages of clients. If absent, the messages of clients have
-// no tokens.
+// TokenAuthorizer is an [Authorizer] that takes tokens from messages of clients. If absent, the messages of clients
+// have no tokens.
 type TokenAuthorizer interface {
 	// AuthenticateToken identifies a client by a token, as Authenticate does by a handshake.
 	AuthenticateToken(ctx context.Context, token string) (Identity, error)
@@ -228,8 +228,8 @@ type TokenAuthorizer interface {
 	Refresh(ctx context.Context, id Identity, token string) error
 }
 
-// KindComparer is an [Authorizer] that can tell whether its predecessor's clients need a recheck at once. If absent, they
-// do if the predecessor is of another type.
+// KindComparer is an [Authorizer] that can tell whether its predecessor's clients need a recheck at once. If absent,
+// they do if the predecessor is of another type.
 type KindComparer interface {
 	// SameKind reports whether the clients that before has authenticated can wait for their next recheck.
 	SameKind(before Authorizer) bool
@@ -252,8 +252,8 @@ type ExpiringLogin interface {
 }
 
 // ClaimKeeper is a [Broker] whose channel layer keeps claims: short texts that nodes change one after another, so that
-// one of several nodes does a piece of work. If absent, claims hold within this node, and two nodes may publish a message
-// with the same idempotency key.
+// one of several nodes does a piece of work. If absent, claims hold within this node, and two nodes may publish a
+// message with the same idempotency key.
 type ClaimKeeper interface {
 	// SwapClaims makes each change whose From is the claim's text, and returns the texts of all claims afterwards, in the
 	// order of the changes. A change that is sent twice because a response was lost has the effect of one. After an

@@ -20,8 +20,8 @@ type Publication struct {
 	Group string `json:"group"`
 	// Type is the message type, such as chat.message; empty for internal.message.
 	Type string `json:"type"`
-	// Data is the payload. Clients receive the text unchanged, white space included. With a Type, Data is an object with the
-	// other members of the message.
+	// Data is the payload. Clients receive the text unchanged, white space included. With a Type, Data is an object with
+	// the other members of the message.
 	Data json.RawMessage `json:"data"`
 	// Binary names the members of Data that are base64, and that emitters would send as bytes.
 	Binary []string `json:"binary"`

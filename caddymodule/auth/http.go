@@ -20,8 +20,8 @@ import (
 // HTTP asks an endpoint of the site who a client is and which groups it may see, with the Cookie and Authorization of
 // the client's handshake: when the client connects, when it subscribes, and at rechecks.
 type HTTP struct {
-	// URL is the address of the endpoint: an HTTP server, such as http://127.0.0.1:8000/edgerelay/auth/, or uWSGI's socket,
-	// such as uwsgi://127.0.0.1:8050/edgerelay/auth/.
+	// URL is the address of the endpoint: an HTTP server, such as http://127.0.0.1:8000/edgerelay/auth/, or uWSGI's
+	// socket, such as uwsgi://127.0.0.1:8050/edgerelay/auth/.
 	URL string `json:"url,omitempty"`
 	// Path is the path and query of a request to uWSGI's socket, if URL is an address without them, such as
 	// uwsgi+unix:///run/app.sock. Default: /.

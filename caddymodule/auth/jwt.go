@@ -18,8 +18,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/authz/jwt"
 )
 
-// JWT authenticates clients by JSON Web Tokens, and lets users see the groups that its rules and the claims of the token
-// name. The end of the token ends the websocket with 1012.
+// JWT authenticates clients by JSON Web Tokens, and lets users see the groups that its rules and the claims of the
+// token name. The end of the token ends the websocket with 1012.
 type JWT struct {
 	// JWKS is the address of the issuer's key set, such as https://id.example.com/.well-known/jwks.json. One of `jwks`,
 	// `key` and `key_file` is required.
@@ -53,8 +53,8 @@ type JWT struct {
 	// of the token, such as orders-{user} or org-{user.org}-*. Default: none; without rules, a user sees only the groups
 	// that a route grants.
 	Allow []string `json:"allow,omitempty" caddyfile:"<group>..."`
-	// Refresh is the member of a JSON message by which a client replaces its token, as in {"token": "…"}. off: messages are
-	// not looked at. Default: off.
+	// Refresh is the member of a JSON message by which a client replaces its token, as in {"token": "…"}. off: messages
+	// are not looked at. Default: off.
 	Refresh string `json:"refresh,omitempty" caddyfile:"<member>|off"`
 	// FirstMessageTimeout is how long a client without a token may take to send one, with `from message`. Default: 10s.
 	FirstMessageTimeout caddy.Duration `json:"first_message_timeout,omitempty" caddyfile:"<duration>" min:"1"`
@@ -62,15 +62,15 @@ type JWT struct {
 	Leeway *caddy.Duration `json:"leeway,omitempty" caddyfile:"<duration>"`
 	// Endless accepts tokens without an end, the claim `exp`. Default: false.
 	Endless bool `json:"endless,omitempty" caddyfile:"on|off"`
-	// Recheck is the time between rechecks: whether a token's key is still in the key set, and, after a reload, whether the
-	// new settings accept the token. Default: 60s; off: never.
+	// Recheck is the time between rechecks: whether a token's key is still in the key set, and, after a reload, whether
+	// the new settings accept the token. Default: 60s; off: never.
 	Recheck settings.DurationOrOff `json:"recheck,omitempty" caddyfile:"<duration>|off" min:"1"`
 	// RecheckGrace is how long a websocket stays open without usable keys, see `key_max_age`. After that, the websocket is
-	// closed with 1013. 0 closes the websocket at the first recheck without keys; off: never. Default: 5m, or twice recheck
-	// if that is longer.
+	// closed with 1013. 0 closes the websocket at the first recheck without keys; off: never. Default: 5m, or twice
+	// recheck if that is longer.
 	RecheckGrace *settings.DurationOrOff `json:"recheck_grace,omitempty" caddyfile:"<duration>|0|off" min:"1"`
-	// KeyRefresh is the age from which the key set is fetched again. A token with an unknown key fetches it at once, at most
-	// once a minute. Default: 10m.
+	// KeyRefresh is the age from which the key set is fetched again. A token with an unknown key fetches it at once, at
+	// most once a minute. Default: 10m.
 	KeyRefresh caddy.Duration `json:"key_refresh,omitempty" caddyfile:"<duration>" min:"1"`
 	// KeyMaxAge is how long the keys stay in use while the address does not answer. Default: 24h.
 	KeyMaxAge caddy.Duration `json:"key_max_age,omitempty" caddyfile:"<duration>" min:"1"`

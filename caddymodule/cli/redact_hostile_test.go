@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Secrets in unusual places disappear, too: in the names of a plugin's own members, beside quotes in a URL, and in the path
-// of a webhook. The path is a credential with many services.
+// Secrets in unusual places disappear, too: in the names of a plugin's own members, beside quotes in a URL, and in the
+// path of a webhook. The path is a credential with many services.
 func TestUnusualSecretsAreRedacted(t *testing.T) {
 	const config = `{"apps": {
 	  "edgerelay": {

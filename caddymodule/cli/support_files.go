@@ -186,8 +186,8 @@ func diagnose(address string) ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// replaceKnown redacts the secrets that the configuration has in clear, such as a token in the URL of a webhook, which the
-// status and the doctor show. Short ones are left to the search: they may be part of other words.
+// replaceKnown redacts the secrets that the configuration has in clear, such as a token in the URL of a webhook, which
+// the status and the doctor show. Short ones are left to the search: they may be part of other words.
 func (b *bundle) replaceKnown() {
 	var pairs []string
 	// The longest first, so that nothing is left of a secret that begins with another one.

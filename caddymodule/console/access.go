@@ -99,8 +99,8 @@ func checkSource(r *http.Request) *refusal {
 	return nil
 }
 
-// checkHost refuses names of hosts where no login proves that the name is the site's: with `auth none`, a page of another
-// site could bind its own name to this address, and would then count as the console's own page.
+// checkHost refuses names of hosts where no login proves that the name is the site's: with `auth none`, a page of
+// another site could bind its own name to this address, and would then count as the console's own page.
 func (h *Handler) checkHost(r *http.Request) *refusal {
 	if !h.config.OpenToAll {
 		return nil

@@ -1,6 +1,6 @@
 // Package console is the handler `edgerelay_console`: a page for operators with a live view of the node, the views that
-// the page polls, and actions for operators who may act. A request for a view goes through [Handler.ServeHTTP]; a request
-// for an action also goes through serveAction, which holds all checks.
+// the page polls, and actions for operators who may act. A request for a view goes through [Handler.ServeHTTP]; a
+// request for an action also goes through serveAction, which holds all checks.
 package console
 
 import (

@@ -189,8 +189,8 @@ type opener struct {
 // recheckTails is the time after which the right to a tail is checked again, unless clients are rechecked sooner.
 const recheckTails = time.Minute
 
-// recheck checks the operator's right again, as for a client that has subscribed, and after a change of the configuration.
-// t.mu is held.
+// recheck checks the operator's right again, as for a client that has subscribed, and after a change of the
+// configuration. t.mu is held.
 func (t *polledTail) recheck(o opener) error {
 	every := recheckTails
 	if o.config.Recheck > 0 {

@@ -20,8 +20,8 @@ const tokenHeader = "X-Edgerelay-Token" //nolint:gosec // a name
 // tokenLifetime is the time for which a token is valid. The page gets one when a dialog opens.
 const tokenLifetime = 15 * time.Minute
 
-// tokens makes and checks the tokens of actions. A token belongs to a process, a user and the user's login: behind a load
-// balancer, an action therefore never reaches another node than the one that the operator has looked at.
+// tokens makes and checks the tokens of actions. A token belongs to a process, a user and the user's login: behind a
+// load balancer, an action therefore never reaches another node than the one that the operator has looked at.
 type tokens struct{ key [sha256.Size]byte }
 
 // tokensOf returns the tokens of a node, which survive reloads.

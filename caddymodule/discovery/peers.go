@@ -17,8 +17,8 @@ func init() {
 	caddy.RegisterModule(Peers{})
 }
 
-// Peers lists the nodes to dial. Use it where nodes have fixed addresses; the other discoveries find nodes that come and
-// go.
+// Peers lists the nodes to dial. Use it where nodes have fixed addresses; the other discoveries find nodes that come
+// and go.
 type Peers struct {
 	// URLs name the nodes, such as http://10.0.0.2 or https://node2.example.com. This node may be in the list.
 	// A placeholder may hold several entries, separated by spaces or commas.

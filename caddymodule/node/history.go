@@ -8,8 +8,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/history/ring"
 )
 
-// applyHistory applies a policy. A channel layer that keeps no history itself gets a ring in this process, which reloads
-// keep. The caller holds n.mu.
+// applyHistory applies a policy. A channel layer that keeps no history itself gets a ring in this process, which
+// reloads keep. The caller holds n.mu.
 func (n *Node) applyHistory(p relay.HistoryPolicy) error {
 	if keeper, ok := n.Hub.Broker().(relay.HistoryKeeper); ok {
 		history, err := keeper.KeepHistory(p)

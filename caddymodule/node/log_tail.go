@@ -39,8 +39,8 @@ func (t *logTail) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// LogTail returns the last lines of the relay's own log, oldest first, each a JSON object. The log of Caddy itself, such
-// as its access log, is not part of it.
+// LogTail returns the last lines of the relay's own log, oldest first, each a JSON object. The log of Caddy itself,
+// such as its access log, is not part of it.
 func (n *Node) LogTail() []json.RawMessage {
 	n.logTail.mu.Lock()
 	defer n.logTail.mu.Unlock()

@@ -42,8 +42,8 @@ func (n *Node) installPlugins(plan *pluginhost.Plan) error {
 	return n.Plugins.Load().Install(plan)
 }
 
-// settlePlugins makes the plugins of c the only ones, after another configuration was rejected or has stopped. The caller
-// holds n.mu.
+// settlePlugins makes the plugins of c the only ones, after another configuration was rejected or has stopped. The
+// caller holds n.mu.
 func (n *Node) settlePlugins(c *Config) {
 	h := n.Plugins.Load()
 	if h == nil {

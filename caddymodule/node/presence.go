@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// presenceCloseTimeout bounds the time for releasing this node's users when the relay stops, or leaves a channel layer.
+	// presenceCloseTimeout bounds the time for releasing this node's users when the relay stops, or leaves a channel
+	// layer.
 	presenceCloseTimeout = 2 * time.Second
 	// presenceListTimeout bounds the time that a client's first frame waits for the list.
 	presenceListTimeout = 2 * time.Second

@@ -10,8 +10,8 @@ import (
 //
 //	go build -ldflags "-X github.com/edgerelay/edgerelay/caddymodule/node.stamped=v1.2.3" …
 //
-// `make build` passes the commit, since xcaddy replaces the module by a folder, and the container image passes its build
-// argument VERSION, since its build has no .git. All other builds get the version from the go command.
+// `make build` passes the commit, since xcaddy replaces the module by a folder, and the container image passes its
+// build argument VERSION, since its build has no .git. All other builds get the version from the go command.
 var stamped string
 
 const (

@@ -9,8 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// ClientAddress returns the browser's address as Caddy determined it, behind trusted proxies too. The result is the zero
-// Addr if Caddy does not know the address, as behind a Unix socket without trusted_proxies_unix.
+// ClientAddress returns the browser's address as Caddy determined it, behind trusted proxies too. The result is the
+// zero Addr if Caddy does not know the address, as behind a Unix socket without trusted_proxies_unix.
 func ClientAddress(r *http.Request) netip.Addr {
 	if s, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		if addr, err := netip.ParseAddr(s); err == nil {

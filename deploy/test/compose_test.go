@@ -26,8 +26,8 @@ func load(t *testing.T, file string) *types.Project {
 	return project
 }
 
-// The sites' compose files are complete: what they mount and build exists, ports are for this machine alone, and the relay
-// has no rights.
+// The sites' compose files are complete: what they mount and build exists, ports are for this machine alone, and the
+// relay has no rights.
 func TestCompose(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "examples", "django", "*", "compose.yaml"))
 	if err != nil || len(files) != 3 {
@@ -86,7 +86,8 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// compareCaddyfiles reports differences between the Caddyfile of an example and the one for compose, but for the address.
+// compareCaddyfiles reports differences between the Caddyfile of an example and the one for compose, but for the
+// address.
 func compareCaddyfiles(t *testing.T, name, caddyfile string) {
 	t.Helper()
 	var texts [2]string

@@ -56,8 +56,8 @@ func (all objects) decode(t *testing.T, document []byte) {
 	all[head.Kind+" "+name] = object
 }
 
-// unmarshal decodes YAML as the API server does: unknown and repeated fields are errors, and upper and lower case differ,
-// which encoding/json and the libraries on it ignore.
+// unmarshal decodes YAML as the API server does: unknown and repeated fields are errors, and upper and lower case
+// differ, which encoding/json and the libraries on it ignore.
 func unmarshal(document []byte, into any) error {
 	text, err := yaml.YAMLToJSONStrict(document)
 	if err != nil {

@@ -91,8 +91,8 @@ func (p *Page) listen(messages iter.Seq2[chromedp.ConsoleMessage, error]) {
 	}
 }
 
-// Problems returns and clears the errors and warnings of the console: uncaught exceptions, rejected requests, and messages
-// of the page.
+// Problems returns and clears the errors and warnings of the console: uncaught exceptions, rejected requests, and
+// messages of the page.
 func (p *Page) Problems() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

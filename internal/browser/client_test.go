@@ -135,8 +135,8 @@ func TestClientLoggedOut(t *testing.T) {
 	}
 }
 
-// As docs/forward-auth.md has it, the site's view answers 200 without a user: after a logout the client stops at its next
-// connection.
+// As docs/forward-auth.md has it, the site's view answers 200 without a user: after a logout the client stops at its
+// next connection.
 func TestClientStopsAfterLogout(t *testing.T) {
 	var loggedOut atomic.Bool
 	view := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

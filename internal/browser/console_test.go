@@ -255,7 +255,8 @@ func TestConsoleShowsPeers(t *testing.T) {
 	checkAccessibility(t, page, axe(t), "console with a peer", allRules, someViews)
 }
 
-// Takes the pictures, in the folder that EDGERELAY_SCREENSHOTS names, else in a temporary one; nothing is wider than its screen.
+// Takes the pictures, in the folder that EDGERELAY_SCREENSHOTS names, else in a temporary one; nothing is wider than
+// its screen.
 func TestConsolePictures(t *testing.T) {
 	s, admin := consoleSite(t, awayPeer(t))
 	clients(t, s, 40, "job_events", "42")

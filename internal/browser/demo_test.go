@@ -215,7 +215,8 @@ func TestDemoPageSwitchesPlugin(t *testing.T) {
 }
 
 // Takes the pictures: into the folder that EDGERELAY_SCREENSHOTS names, else into a
-// temporary one. What can be measured of a layout is: nothing is wider than its screen, and a phone shows events at once.
+// temporary one. What can be measured of a layout is: nothing is wider than its screen, and a phone shows events at
+// once.
 func TestDemoPageFits(t *testing.T) {
 	dir := os.Getenv("EDGERELAY_SCREENSHOTS")
 	if dir == "" {

@@ -6,8 +6,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A browser's own EventSource on the relay: events of two groups, the relay's named events, and a reconnect after a stop,
-// when it sends the ids of both groups.
+// A browser's own EventSource on the relay: events of two groups, the relay's named events, and a reconnect after a
+// stop, when it sends the ids of both groups.
 func TestEventSource(t *testing.T) {
 	s := clientSiteWith(t, "channel_layer memory\n\t\tauth none\n\t\thistory job_events-*", "edgerelay\n\tedgerelay_demo")
 	s.start(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// TestChromiumOverHTTP2 has a page open its WebSockets as streams of the page's HTTP/2 connection. A reload of Caddy keeps
-// them, and the page resumes when the relay closes them.
+// TestChromiumOverHTTP2 has a page open its WebSockets as streams of the page's HTTP/2 connection. A reload of Caddy
+// keeps them, and the page resumes when the relay closes them.
 func TestChromiumOverHTTP2(t *testing.T) {
 	t.Setenv("GODEBUG", "http2xconnect=1") // of the relay
 	n := startNetworks(t)
@@ -63,6 +63,6 @@ func TestChromiumOverHTTP2(t *testing.T) {
 	if !page.Holds(t, `client.door == "websocket"`) {
 		t.Errorf("the client left the door of WebSockets")
 	}
-	// Chromium opens a WebSocket over HTTP/2 only beside a connection that is there. The new one is over HTTP/1.1, unless the
-	// page has fetched something since.
+	// Chromium opens a WebSocket over HTTP/2 only beside a connection that is there. The new one is over HTTP/1.1, unless
+	// the page has fetched something since.
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/guests"
 )
 
-// The path of docs/write-a-plugin.md in every language: a new project, built, tried on its samples, run, and in the browser only what
-// its plugin lets through.
+// The path of docs/write-a-plugin.md in every language: a new project, built, tried on its samples, run, and in the
+// browser only what its plugin lets through.
 func TestNewPlugin(t *testing.T) {
 	program := caddy(t)
 	for _, lang := range []string{"go", "rust", "assemblyscript", "c"} {

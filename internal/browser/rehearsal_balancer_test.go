@@ -18,9 +18,9 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// A move behind a load balancer costs nothing: from nginx, uWSGI and Daphne to the relay, with `transport uwsgi` to the same
-// uWSGI, and back, under traffic. No request fails, and a client that reconnects, and then fetches from the API what it
-// missed as AWX's pages do, has every event once.
+// A move behind a load balancer costs nothing: from nginx, uWSGI and Daphne to the relay, with `transport uwsgi` to the
+// same uWSGI, and back, under traffic. No request fails, and a client that reconnects, and then fetches from the API
+// what it missed as AWX's pages do, has every event once.
 func TestMovingBehindABalancerLosesNothing(t *testing.T) {
 	redis := peers.StartRedis(t)
 	old := peers.StartOldSite(t, redis.URL)

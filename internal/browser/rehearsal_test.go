@@ -21,11 +21,11 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// The move of docs/awx.md, and the way back, with the real nginx, uWSGI and Daphne: a site in AWX's shape is taken over by
-// examples/awx/Caddyfile, at the same address and on the same Redis, while a browser stays logged in. Its page is not loaded
-// again; it reconnects by code of its own, and events keep coming. Then nginx and Daphne take over again. uWSGI is the
-// same process all the while, with the same configuration, and requests with bodies are answered but for the moments in
-// which no one listens.
+// The move of docs/awx.md, and the way back, with the real nginx, uWSGI and Daphne: a site in AWX's shape is taken over
+// by examples/awx/Caddyfile, at the same address and on the same Redis, while a browser stays logged in. Its page is
+// not loaded again; it reconnects by code of its own, and events keep coming. Then nginx and Daphne take over again.
+// uWSGI is the same process all the while, with the same configuration, and requests with bodies are answered but for
+// the moments in which no one listens.
 func TestMovingIn(t *testing.T) {
 	redis := peers.StartRedis(t)
 	old := peers.StartOldSite(t, redis.URL)

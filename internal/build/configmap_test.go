@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// configMap is a folder in which files change as Kubernetes changes a mounted ConfigMap: each file is a link into ..data,
-// a link that one rename points to a new folder.
+// configMap is a folder in which files change as Kubernetes changes a mounted ConfigMap: each file is a link into
+// ..data, a link that one rename points to a new folder.
 type configMap struct {
 	t       *testing.T
 	dir     string
@@ -44,8 +44,8 @@ func (c *configMap) write(text string) {
 	}
 }
 
-// The chart's pods reload a changed ConfigMap by themselves, and keep the current configuration if the new one is faulty.
-// Caddy 2.11.9 then stops watching; the remedy that the documentation names is a reload by hand.
+// The chart's pods reload a changed ConfigMap by themselves, and keep the current configuration if the new one is
+// faulty. Caddy 2.11.9 then stops watching; the remedy that the documentation names is a reload by hand.
 func TestWatchedConfigMap(t *testing.T) {
 	port := testkit.FreePort(t)
 	admin := filepath.Join(t.TempDir(), "admin.sock")

@@ -35,8 +35,8 @@ func words(args string) (list []string) {
 	return list
 }
 
-// buildImage runs the Dockerfile's instructions: the script that lays out the file system, with a binary that exists, and
-// the settings of the last stage.
+// buildImage runs the Dockerfile's instructions: the script that lays out the file system, with a binary that exists,
+// and the settings of the last stage.
 func buildImage(t *testing.T, binary string) image {
 	t.Helper()
 	i := image{root: t.TempDir()}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// buildFlags returns xcaddy's own flags for the go command, and a version for the linker. xcaddy replaces the module by a
-// folder, so the go command knows no version; see caddymodule/node/version.go. An empty version is not passed.
+// buildFlags returns xcaddy's own flags for the go command, and a version for the linker. xcaddy replaces the module by
+// a folder, so the go command knows no version; see caddymodule/node/version.go. An empty version is not passed.
 func buildFlags(module, version string) string {
 	link := "-w -s"
 	if version != "" {

@@ -1,5 +1,5 @@
-// Package conformance tests the relay in a real Caddy against RFC 6455, over plain TCP and over TLS. The tests send single
-// frames, valid and invalid, and compare each byte of the responses.
+// Package conformance tests the relay in a real Caddy against RFC 6455, over plain TCP and over TLS. The tests send
+// single frames, valid and invalid, and compare each byte of the responses.
 //
 // The cases have numbers of our own, in the categories that the Autobahn test suite uses:
 //

@@ -68,8 +68,8 @@ func newRelay(t *testing.T) *relay {
 	return r
 }
 
-// openPage subscribes to the group of the examples, as the demo page does that a reader has open: the relay keeps events
-// of groups that have had a client.
+// openPage subscribes to the group of the examples, as the demo page does that a reader has open: the relay keeps
+// events of groups that have had a client.
 func (r *relay) openPage(t *testing.T) {
 	t.Helper()
 	resp, err := http.Get("http://" + r.url + "/websocket/?group=jobs-status_changed&wait=0")

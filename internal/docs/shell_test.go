@@ -16,7 +16,8 @@ import (
 // modules are the compiled plugins of docs/plugins.md, by file: versions of a redactor there, two examples here.
 var modules = map[string]string{"redact.wasm": "redact-c", "redact-2.wasm": "quiet", "redact-3.wasm": "redact-c"}
 
-// shell runs the commands of a page in a folder of the page. The folder has bin/caddy, as a checkout after `make build`.
+// shell runs the commands of a page in a folder of the page. The folder has bin/caddy, as a checkout after `make
+// build`.
 type shell struct {
 	relay *relay
 	dir   string

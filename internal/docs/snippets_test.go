@@ -19,8 +19,8 @@ var generated = []string{"docs/configuration.md", "docs/commands.md", "docs/api.
 // Every block of code in README.md and docs/*.md is tried, by its language:
 //
 //   - caddyfile: the real binary validates it, within the settings that it needs.
-//   - sh, console: it runs beside a relay with the Caddyfile of `make run`, if the comment <!-- run --> stands before it;
-//     make only prints its commands.
+//   - sh, console: it runs beside a relay with the Caddyfile of `make run`, if the comment <!-- run --> stands before
+//     it; make only prints its commands.
 //   - json, python, go, js: it is parsed.
 //   - text, yaml, dockerfile, html: not tried.
 //

@@ -1,7 +1,7 @@
 package doctor
 
-// Connect reports whether WebSockets use HTTP/2. announced tells that the process announces extended CONNECT, and served
-// that the relay serves it.
+// Connect reports whether WebSockets use HTTP/2. announced tells that the process announces extended CONNECT, and
+// served that the relay serves it.
 func Connect(announced, served bool) Finding {
 	const check = "websockets over HTTP/2"
 	switch {

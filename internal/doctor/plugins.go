@@ -2,8 +2,8 @@ package doctor
 
 import "strings"
 
-// PluginNodes reports whether the nodes that share a storage run the same plugins. stale are the nodes whose reports are
-// late, and differ tells what differs.
+// PluginNodes reports whether the nodes that share a storage run the same plugins. stale are the nodes whose reports
+// are late, and differ tells what differs.
 func PluginNodes(live int, stale, differ []string, err error) Finding {
 	const check = "plugin versions"
 	switch {

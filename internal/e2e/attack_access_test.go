@@ -16,7 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// escapes are items that look like the id 43, which alice may not see, or like 42, which she may, or lead elsewhere in the API.
+// escapes are items that look like the id 43, which alice may not see, or like 42, which she may, or lead elsewhere in
+// the API.
 var escapes = []string{
 	`"42/../43"`, `"43/../42"`, `"../jobs/43"`, `"..%2f43"`, `"42%2f..%2f43"`, `"42?x"`, `"42#"`, `"42;43"`, `"42,43"`,
 	`"42&id=43"`, `"42\u0000"`, `"42\n"`, `"42\r\nX: y"`, `"\n43"`, `" 43"`, `"43 "`,
@@ -51,7 +52,8 @@ var detours = []string{
 	`{"job_events": [` + strings.Repeat("43,", 9000) + `43]}`,
 }
 
-// Whatever is asked for, what the user may not see is never joined, the API is asked for ids and nothing else, and the connection lives.
+// Whatever is asked for, what the user may not see is never joined, the API is asked for ids and nothing else, and the
+// connection lives.
 func TestGroupsThatLeaveTheirPattern(t *testing.T) {
 	f := newFortress(t, "limits {\n\t\t\tsubscribe_rate 0\n\t\t}")
 	f.bystander(t)
@@ -107,7 +109,8 @@ func TestGroupsThatLeaveTheirPattern(t *testing.T) {
 	}
 }
 
-// Logins do not mix: whatever cookies come together, each handshake is who the API says, at the same time as hundreds of others.
+// Logins do not mix: whatever cookies come together, each handshake is who the API says, at the same time as hundreds
+// of others.
 func TestCookiesOfOthers(t *testing.T) {
 	f := newFortress(t, "limits {\n\t\t\tconnections_per_user 0\n\t\t}")
 	f.bystander(t)

@@ -130,7 +130,8 @@ func TestUnauthenticatedClientsAreRejected(t *testing.T) {
 	}
 }
 
-// knock sends a request and a close frame behind it, and returns all that comes back: whoever gets in is greeted at once.
+// knock sends a request and a close frame behind it, and returns all that comes back: whoever gets in is greeted at
+// once.
 func knock(t *testing.T, url string, request func(*wstest.Wire) string) (all, sent string, err error) {
 	var w *wstest.Wire
 	for range 10 { // a reload resets what waits at the listener of the configuration before

@@ -17,8 +17,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// fortress is a running relay that attackers come to: behind it an API that knows three logins, beside them a bystander whose
-// events have to keep coming.
+// fortress is a running relay that attackers come to: behind it an API that knows three logins, beside them a bystander
+// whose events have to keep coming.
 type fortress struct {
 	*peers.Relay
 	api *watchtower

@@ -39,8 +39,8 @@ func nodeFile(redisURL, peer string) string {
 `, redisURL, resyncFrame, clusterSecret, peer)
 }
 
-// startReceiver starts a node on the second Redis whose peer, on the first, is at a URL. It returns the node, an emitter
-// beside the peer, and a client of the node that has subscribed to the group other-1.
+// startReceiver starts a node on the second Redis whose peer, on the first, is at a URL. It returns the node, an
+// emitter beside the peer, and a client of the node that has subscribed to the group other-1.
 func startReceiver(t *testing.T, redis []*peers.Redis, peer string) (*clusterNode, *peers.Layer, *wstest.Client) {
 	t.Helper()
 	node := &clusterNode{Relay: peers.StartRelay(t, nodeFile(redis[1].URL, "peers "+peer)), redis: redis[1]}
@@ -57,7 +57,8 @@ func startReceiver(t *testing.T, redis []*peers.Redis, peer string) (*clusterNod
 }
 
 // A link stalls until it times out, with more events for it than its queue holds. After the reconnect, the sender sends
-// the others again, counts the lost events, and reports their number to the receiver, whose clients get the resync frame.
+// the others again, counts the lost events, and reports their number to the receiver, whose clients get the resync
+// frame.
 func TestEventsLostWithALinkAreReported(t *testing.T) {
 	t.Parallel()
 	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}
@@ -153,7 +154,8 @@ func TestBreaksOfALinkLoseNothing(t *testing.T) {
 	}
 }
 
-// The memberships of a node are wiped. The clients of a peer that receives events from the node get the resync frame, too.
+// The memberships of a node are wiped. The clients of a peer that receives events from the node get the resync frame,
+// too.
 func TestLossesOfAPeersLayerAreReported(t *testing.T) {
 	t.Parallel()
 	redis := []*peers.Redis{peers.StartRedis(t), peers.StartRedis(t)}

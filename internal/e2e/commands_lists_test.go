@@ -70,7 +70,8 @@ func TestListCommands(t *testing.T) {
 	})
 }
 
-// The shell completes what the relay knows: groups, users and plugins. Without a relay it completes nothing, in silence.
+// The shell completes what the relay knows: groups, users and plugins. Without a relay it completes nothing, in
+// silence.
 func TestCompletionOfNames(t *testing.T) {
 	t.Parallel()
 	wasm := peers.Root(t) + "/examples/plugins/quiet/plugin.wasm"

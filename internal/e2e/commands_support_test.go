@@ -102,8 +102,9 @@ func unpack(t *testing.T, name string) map[string]string {
 	}
 }
 
-// No secret of a configuration full of secrets is in the bundle, in whatever form, and neither is that of a file that the
-// configuration names. What contains one, such as the log after an operator has pasted a secret, is left out and named.
+// No secret of a configuration full of secrets is in the bundle, in whatever form, and neither is that of a file that
+// the configuration names. What contains one, such as the log after an operator has pasted a secret, is left out and
+// named.
 func TestSupportBundleHasNoSecrets(t *testing.T) {
 	t.Parallel()
 	redis, dir := peers.StartRedis(t), t.TempDir()

@@ -14,8 +14,8 @@ import (
 // deathNoticed is how long a node that was killed may stay a member of its groups.
 const deathNoticed = 75 * time.Second
 
-// A relay is killed. Its clients connect to the other relay at once. The other relay, or the restarted one if there is no
-// other, removes the memberships of the dead node.
+// A relay is killed. Its clients connect to the other relay at once. The other relay, or the restarted one if there is
+// no other, removes the memberships of the dead node.
 func TestDeadNodeIsRemovedFromItsGroups(t *testing.T) {
 	t.Parallel()
 	for name, successor := range map[string]bool{"another relay is there": false, "it is started again": true} {

@@ -14,8 +14,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// crowd is many clients of one group, whose events are {"n": <number>}. They read byte by byte, so that a thousand of them leave the machine to
-// the relay.
+// crowd is many clients of one group, whose events are {"n": <number>}. They read byte by byte, so that a thousand of
+// them leave the machine to the relay.
 type crowd struct {
 	members []*member
 	reading sync.WaitGroup
@@ -145,9 +145,9 @@ func (c *crowd) progress() int {
 	return int(least)
 }
 
-// record returns what has come since the last record, with the time at which the last client got it, and complains about clients that
-// were closed, got something twice or out of order, or not what the others got, in another order. Where events may come late, behind
-// ones that were sent after them, it returns how many did.
+// record returns what has come since the last record, with the time at which the last client got it, and complains
+// about clients that were closed, got something twice or out of order, or not what the others got, in another order.
+// Where events may come late, behind ones that were sent after them, it returns how many did.
 func (c *crowd) record(t *testing.T, mayBeLate bool) (all []arrival, late int) {
 	t.Helper()
 	bad := 0

@@ -169,8 +169,9 @@ func (v *view) since() map[string][]string {
 	return list
 }
 
-// saw records an event: byte for byte as the user's class sees it; on a connection each event once, in order and without a
-// hole, and over the connections of a client that resumes without a hole; unless the client was told about one.
+// saw records an event: byte for byte as the user's class sees it; on a connection each event once, in order and
+// without a hole, and over the connections of a client that resumes without a hole; unless the client was told about
+// one.
 func (v *view) saw(group, text, position string) {
 	if err := v.check(group, text, position); err != nil {
 		v.lie(err)

@@ -213,7 +213,8 @@ func TestDrainOfTenThousand(t *testing.T) {
 		clients, first.Sub(began).Round(time.Millisecond), last.Sub(began).Round(time.Millisecond), most, stopped.Round(time.Millisecond), len(sent.Times), late.Round(time.Millisecond))
 }
 
-// SIGTERM while an admin's drain is under way, and in the middle of a reload: the process ends in order, and every client is told.
+// SIGTERM while an admin's drain is under way, and in the middle of a reload: the process ends in order, and every
+// client is told.
 func TestSIGTERMAtABadMoment(t *testing.T) {
 	t.Parallel()
 	const clients = 200

@@ -16,8 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// A relay with few file descriptors refuses whom it has none for, and goes on serving the others: it still reaches a Redis
-// that comes back, takes a new configuration and answers HTTP.
+// A relay with few file descriptors refuses whom it has none for, and goes on serving the others: it still reaches a
+// Redis that comes back, takes a new configuration and answers HTTP.
 func TestFewFileDescriptors(t *testing.T) {
 	t.Parallel()
 	const files = 256
@@ -41,7 +41,8 @@ func TestFewFileDescriptors(t *testing.T) {
 		}
 	}
 
-	// Whoever only keeps connections open takes descriptors, too, here the last ones. When clients go, room for others is smaller.
+	// Whoever only keeps connections open takes descriptors, too, here the last ones. When clients go, room for others is
+	// smaller.
 	var idle []net.Conn
 	for range 60 {
 		c, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
@@ -136,7 +137,8 @@ func TestMemoryRunsShort(t *testing.T) {
 		}
 		return nil
 	})
-	// The clients cannot tell: with buffers as small as theirs they would read for minutes until they come to the close frame.
+	// The clients cannot tell: with buffers as small as theirs they would read for minutes until they come to the close
+	// frame.
 	closed := 0
 	if _, rest, ok := strings.Cut(fetch(t, r.Admin+"/metrics"),
 		`edgerelay_connections_ended_total{reason="memory"} `); ok {
@@ -162,16 +164,16 @@ func resident(t *testing.T, r *peers.Relay) (bytes int) {
 	return bytes << 10
 }
 
-// The disk is full: plugins load and run, and say that they are not kept; a deployment that cannot be stored is refused, and the module before
-// goes on.
+// The disk is full: plugins load and run, and say that they are not kept; a deployment that cannot be stored is
+// refused, and the module before goes on.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	t.Run("limit", func(t *testing.T) {
 		t.Parallel()
 		fullDisk(t, t.TempDir(), "file too large", "prlimit", "--fsize=32768")
 	})
-	// A file system of 64 KiB in a mount namespace of the relay's own, in place of its data and storage. Within a chroot, and in many
-	// containers, the kernel grants no process such a namespace; the limit has to do there.
+	// A file system of 64 KiB in a mount namespace of the relay's own, in place of its data and storage. Within a chroot,
+	// and in many containers, the kernel grants no process such a namespace; the limit has to do there.
 	if err := exec.Command("unshare", "--map-root-user", "--mount", "true").Run(); err != nil {
 		t.Logf("no mount namespace, so no file system that is full: %v", err)
 		return

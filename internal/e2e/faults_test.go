@@ -30,9 +30,9 @@ type fault struct {
 	twoMasters bool
 }
 
-// TestFaults is a Redis' bad days, under a crowd of clients and steady traffic from a real emitter. In each no client is closed, the
-// state is soon to be seen everywhere, deliveries resume by themselves, and nothing comes twice, or out of order where there is
-// one master.
+// TestFaults is a Redis' bad days, under a crowd of clients and steady traffic from a real emitter. In each no client
+// is closed, the state is soon to be seen everywhere, deliveries resume by themselves, and nothing comes twice, or out
+// of order where there is one master.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, l := range []struct {

@@ -16,8 +16,9 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// Clients of a function disconnect all at once, twice, and are drained at last. The function learns of the end of each, or
-// it is counted that the function was too busy; meanwhile, other clients get their events. No goroutine and no memory stays.
+// Clients of a function disconnect all at once, twice, and are drained at last. The function learns of the end of each,
+// or it is counted that the function was too busy; meanwhile, other clients get their events. No goroutine and no
+// memory stays.
 func TestFunctionClientsDisconnectAtOnce(t *testing.T) {
 	clients := 300
 	if os.Getenv("EDGERELAY_FUNCTIONS") == "full" {

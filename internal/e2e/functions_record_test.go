@@ -76,8 +76,8 @@ func converse(t testing.TB, r *peers.Relay) {
 	}
 }
 
-// TestRecordAndReplayConnections follows the section of docs/functions.md: it records a conversation of two clients, and
-// replays it with the same module, without a difference, and with another one, whose difference is named.
+// TestRecordAndReplayConnections follows the section of docs/functions.md: it records a conversation of two clients,
+// and replays it with the same module, without a difference, and with another one, whose difference is named.
 func TestRecordAndReplayConnections(t *testing.T) {
 	t.Parallel()
 	commands := docCommands(t, "functions.md", "## Recorded connections")

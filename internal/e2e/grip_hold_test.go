@@ -24,8 +24,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
-// holdSite is a Caddyfile of a site that holds responses below /events/. backend is its address for the relay, proxy the
-// directive that passes requests to it.
+// holdSite is a Caddyfile of a site that holds responses below /events/. backend is its address for the relay, proxy
+// the directive that passes requests to it.
 func holdSite(backend, proxy string) string {
 	site := strings.Replace(gripSite(backend), "route /ws/ {", "route /events/* {", 1)
 	site = strings.Replace(site, "messages backend", "hold", 1)
@@ -34,8 +34,8 @@ func holdSite(backend, proxy string) string {
 
 const recordedHold = "testdata/grip/recorded_hold.json"
 
-// holdRequest is the part of a request that decides about the answer of django-eventstream, without the signed parameter
-// that has a time.
+// holdRequest is the part of a request that decides about the answer of django-eventstream, without the signed
+// parameter that has a time.
 func holdRequest(r *http.Request) escaped {
 	query := r.URL.Query()
 	query.Del("es-meta")
@@ -112,8 +112,8 @@ func startRecordedHold(t *testing.T, relay func() string) string {
 	return server.URL
 }
 
-// TestEventStreamLibrary has django-eventstream from PyPI, unchanged and under plain WSGI, serve event streams behind the
-// relay, with its replays from a database. EDGERELAY_GRIP is as for [TestGripLibraries].
+// TestEventStreamLibrary has django-eventstream from PyPI, unchanged and under plain WSGI, serve event streams behind
+// the relay, with its replays from a database. EDGERELAY_GRIP is as for [TestGripLibraries].
 func TestEventStreamLibrary(t *testing.T) {
 	t.Parallel()
 	packages := os.Getenv("EDGERELAY_GRIP")

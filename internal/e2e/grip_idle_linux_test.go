@@ -15,8 +15,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// startEchoSite starts a site that echoes by WebSocket-over-HTTP, and subscribes each client to a channel, or to one of its
-// own if the channel is empty.
+// startEchoSite starts a site that echoes by WebSocket-over-HTTP, and subscribes each client to a channel, or to one of
+// its own if the channel is empty.
 func startEchoSite(t *testing.T, channel string) (address string, requests *atomic.Int64) {
 	requests = &atomic.Int64{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,7 +39,8 @@ func startEchoSite(t *testing.T, channel string) (address string, requests *atom
 	return server.URL, requests
 }
 
-// Idle connections of a backend cost the site nothing, and the relay a bounded memory. EDGERELAY_IDLE sets their number.
+// Idle connections of a backend cost the site nothing, and the relay a bounded memory. EDGERELAY_IDLE sets their
+// number.
 func TestIdleBackendConnections(t *testing.T) {
 	for channel, most := range map[string]int{"room": 2 << 10, "": 3 << 10} {
 		t.Run("channel "+channel, func(t *testing.T) { testIdle(t, channel, most) })

@@ -164,8 +164,8 @@ func (rec *recorder) publications(t *testing.T, to func() string) string {
 }
 
 // TestGripLibraries has django-grip, gripcontrol and pubcontrol from PyPI, unchanged and under plain WSGI, answer
-// WebSockets behind the relay. EDGERELAY_GRIP is a folder with the packages, as scripts/compat-grip.sh makes it; without
-// it, a stand-in answers with the bytes of the libraries that were recorded with EDGERELAY_RECORD=1.
+// WebSockets behind the relay. EDGERELAY_GRIP is a folder with the packages, as scripts/compat-grip.sh makes it;
+// without it, a stand-in answers with the bytes of the libraries that were recorded with EDGERELAY_RECORD=1.
 func TestGripLibraries(t *testing.T) {
 	t.Parallel()
 	packages := os.Getenv("EDGERELAY_GRIP")

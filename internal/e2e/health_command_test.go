@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// The command that health checks of containers run: it fails while events cannot reach the node, and with --live only when
-// no process answers.
+// The command that health checks of containers run: it fails while events cannot reach the node, and with --live only
+// when no process answers.
 func TestHealthCommand(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)

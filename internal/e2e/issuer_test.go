@@ -82,8 +82,8 @@ func issuerSite(issuer string) string {
 }`
 }
 
-// Tokens that PyJWT has signed log in, with each algorithm, and after a rotation of the keys. A connection by a withdrawn
-// key is told to come back.
+// Tokens that PyJWT has signed log in, with each algorithm, and after a rotation of the keys. A connection by a
+// withdrawn key is told to come back.
 func TestTokensOfPyJWT(t *testing.T) {
 	t.Parallel()
 	issuer := startIssuer(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// TestPluginDev develops a function: a change is built and loaded, and the clients stay; a fault in the source, in a sample
-// or in a unit test is shown, and the module before keeps running; the end of the command ends the relay.
+// TestPluginDev develops a function: a change is built and loaded, and the clients stay; a fault in the source, in a
+// sample or in a unit test is shown, and the module before keeps running; the end of the command ends the relay.
 func TestPluginDev(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "my-room")
 	if err := scaffold.New(scaffold.Function, "c", dir, ""); err != nil {

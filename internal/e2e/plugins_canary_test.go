@@ -120,8 +120,8 @@ func (s *canarySite) awaitCanaries(t *testing.T, phase pluginhost.CanaryPhase) {
 	}
 }
 
-// TestFailingCanaryIsTakenBack: a candidate that fails one event in ten is taken back on both relays within ten seconds,
-// at 50 events a second. No event is lost, doubled or out of order, and other groups never see the candidate.
+// TestFailingCanaryIsTakenBack: a candidate that fails one event in ten is taken back on both relays within ten
+// seconds, at 50 events a second. No event is lost, doubled or out of order, and other groups never see the candidate.
 func TestFailingCanaryIsTakenBack(t *testing.T) {
 	s := newCanarySite(t, 2, 10)
 	s.send(20)

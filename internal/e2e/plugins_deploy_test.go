@@ -21,7 +21,8 @@ func (s *stage) tags(t *testing.T, c *wstest.Client, want string) {
 	expect(t, c, fmt.Sprintf(`{"%s":true,"n": 0}`, want))
 }
 
-// A reload keeps instances whose bytes and settings are the same, swaps the others, and is refused as a whole if a module is bad.
+// A reload keeps instances whose bytes and settings are the same, swaps the others, and is refused as a whole if a
+// module is bad.
 func TestPluginReload(t *testing.T) {
 	s := newStage(t)
 	dir := t.TempDir()

@@ -41,7 +41,8 @@ func TestHostilePlugins(t *testing.T) {
 	}
 	const events, interval, most = 30, 40 * time.Millisecond, 100 * time.Millisecond
 	sent, hostile := 0, 0
-	// round lets neighbours get events, with or without hostile ones between, and returns the longest that one was on its way.
+	// round lets neighbours get events, with or without hostile ones between, and returns the longest that one was on its
+	// way.
 	round := func(attack bool) time.Duration {
 		wait := s.emitter.Pace("jobs-summary", sent, events, interval)
 		if attack {

@@ -64,7 +64,8 @@ func positionsOf(t testing.TB, r *peers.Relay, have map[string][]string) *positi
 	return &positionClient{c, t, have}
 }
 
-// subscribe subscribes to groups, and returns the frames that begin the subscriptions. since is the value of that member.
+// subscribe subscribes to groups, and returns the frames that begin the subscriptions. since is the value of that
+// member.
 func (c *positionClient) subscribe(since any, groups ...string) map[string]positioned {
 	c.t.Helper()
 	object := map[string][]string{}
@@ -143,8 +144,8 @@ var hostileTexts = []string{
 	`{"counter": 117, "stdout": "ok"}`, "line\nbreak\x00",
 }
 
-// Clients that opt in get each event in an envelope, byte for byte, and resume by position; all others get the frames of
-// AWX alone.
+// Clients that opt in get each event in an envelope, byte for byte, and resume by position; all others get the frames
+// of AWX alone.
 func TestClientsResumeByPosition(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)

@@ -16,8 +16,8 @@ import (
 )
 
 // A crowd connects at once to a route whose first frame and logins come from the site, while events come. The first
-// frame is the first, and the events follow, each once and in order. Afterwards the goroutines and descriptors are those
-// of before.
+// frame is the first, and the events follow, each once and in order. Afterwards the goroutines and descriptors are
+// those of before.
 func TestCrowdAtARouteWithFirstFrames(t *testing.T) {
 	t.Parallel()
 	const clients = 2000

@@ -14,8 +14,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// A node with users of a route is killed under load, and started again. The clients of the other node lose no event, and
-// see each of the dead node's users leave once; the webhook tells of each at least once.
+// A node with users of a route is killed under load, and started again. The clients of the other node lose no event,
+// and see each of the dead node's users leave once; the webhook tells of each at least once.
 func TestNodeOfARouteIsKilled(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -9,7 +9,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// A reload switches presence on, off and on again: the clients that are connected are present, as those that come later.
+// A reload switches presence on, off and on again: the clients that are connected are present, as those that come
+// later.
 func TestPresenceIsSwitchedOnByReload(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)

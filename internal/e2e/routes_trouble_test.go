@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// Redis loses its keys, restarts and hangs while events go to routes on two nodes: no event comes twice, out of order or
-// in another form. Afterwards all come, and connections stay. No event is lost while nothing is wrong.
+// Redis loses its keys, restarts and hangs while events go to routes on two nodes: no event comes twice, out of order
+// or in another form. Afterwards all come, and connections stay. No event is lost while nothing is wrong.
 func TestRoutesInTroubleWithRedis(t *testing.T) {
 	t.Parallel()
 	redis := peers.StartRedis(t)

@@ -64,7 +64,8 @@ func (l *lane) promoted() {
 	})
 }
 
-// failovers are the faults of such a lane. The first one comes first: Sentinel does not hurry to a second of its own accord.
+// failovers are the faults of such a lane. The first one comes first: Sentinel does not hurry to a second of its own
+// accord.
 var failovers = []fault{
 	{
 		name: "Sentinel: the master is killed (down-after 0.5 s)", lasts: 500 * time.Millisecond,

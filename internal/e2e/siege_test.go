@@ -17,8 +17,8 @@ import (
 
 const hello = "GET /websocket/ HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: csrftoken=t\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 
-// What misbehaving clients do to a running relay: it stays well for the others, and when they have gone it holds no more
-// goroutines, files and memory than before.
+// What misbehaving clients do to a running relay: it stays well for the others, and when they have gone it holds no
+// more goroutines, files and memory than before.
 func TestSiege(t *testing.T) {
 	redis := peers.StartRedis(t)
 	r := peers.StartRelay(t, `{

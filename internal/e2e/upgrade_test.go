@@ -21,8 +21,8 @@ import (
 // [TestRollingUpgrade] all run the build under test, which shows that nodes can be replaced in turn.
 const formerVariable = "EDGERELAY_FORMER_CADDY"
 
-// mixedSite is a site of two nodes on one Redis and a node on another, which a backplane joins. All share a storage with
-// the plugin tag.
+// mixedSite is a site of two nodes on one Redis and a node on another, which a backplane joins. All share a storage
+// with the plugin tag.
 type mixedSite struct {
 	t         *testing.T
 	a, b, far *peers.Relay
@@ -204,8 +204,8 @@ func (s *mixedSite) change(r *peers.Relay, method, path string, body []byte) {
 	}
 }
 
-// tries has the first of some nodes try a candidate on these nodes, and the last decide about it. Builds without canaries
-// are none of them: their nodes go on with the module that is deployed.
+// tries has the first of some nodes try a candidate on these nodes, and the last decide about it. Builds without
+// canaries are none of them: their nodes go on with the module that is deployed.
 func (s *mixedSite) tries(word, end string, nodes ...*peers.Relay) {
 	s.t.Helper()
 	s.change(nodes[0], http.MethodPut, "tag?canary=50%25&for=1h", tagger(s.t, word))

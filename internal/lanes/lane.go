@@ -60,8 +60,8 @@ func (l *lane) grow(bytes int) {
 	l.load.bytes.Add(int64(bytes))
 }
 
-// pauseFanOut notes that the worker leaves the fan-out for a plugin, which renders a view there, and reports whether the
-// worker was in the fan-out. The lane may be nil.
+// pauseFanOut notes that the worker leaves the fan-out for a plugin, which renders a view there, and reports whether
+// the worker was in the fan-out. The lane may be nil.
 func (l *lane) pauseFanOut() (paused bool) {
 	if l == nil {
 		return false

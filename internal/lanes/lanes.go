@@ -93,8 +93,8 @@ func New(p *plugins.Pipeline, forward func([]relay.Event), o Options) *Lanes {
 	return ls
 }
 
-// Intercept implements [relay.Interceptor]. It blocks while the lane of a group is full because the fan-out is slow, and
-// never because a plugin is.
+// Intercept implements [relay.Interceptor]. It blocks while the lane of a group is full because the fan-out is slow,
+// and never because a plugin is.
 func (ls *Lanes) Intercept(events []relay.Event) []relay.Event {
 	kept := 0
 	for i := 0; i < len(events); {
@@ -182,8 +182,8 @@ func (ls *Lanes) process(
 }
 
 // appendResults appends the events that outputs of an original event become, and hands over those for other lanes.
-// source is the original's for plugins, "" if there is none. l is the lane whose worker forwards the events, nil if there
-// is none.
+// source is the original's for plugins, "" if there is none. l is the lane whose worker forwards the events, nil if
+// there is none.
 func (ls *Lanes) appendResults(
 	l *lane, out []relay.Event, outputs []plugins.Output, original *relay.Event, source string,
 ) []relay.Event {
@@ -204,8 +204,8 @@ func (ls *Lanes) appendResults(
 	return out
 }
 
-// handOver queues an event that a plugin has emitted in the lane of the event's group. A group that has lost its plugins
-// gets the event at once. outputs is the number of the original's outputs.
+// handOver queues an event that a plugin has emitted in the lane of the event's group. A group that has lost its
+// plugins gets the event at once. outputs is the number of the original's outputs.
 func (ls *Lanes) handOver(
 	l *lane, out []relay.Event, ev relay.Event, onward *plugins.Onward, outputs int,
 ) []relay.Event {

@@ -10,9 +10,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Replay implements [relay.Replayer]. The events do not queue behind live ones, and each waits only for calls in flight;
-// live events go first at the next call. Of each chain and shard, one replay runs at a time.
-// See docs/decisions/plugins.md#why-do-replays-use-the-live-instances
+// Replay implements [relay.Replayer]. The events do not queue behind live ones, and each waits only for calls in
+// flight; live events go first at the next call. Of each chain and shard, one replay runs at a time. See
+// docs/decisions/plugins.md#why-do-replays-use-the-live-instances
 func (ls *Lanes) Replay(
 	ctx context.Context, events []relay.Event,
 ) (out []relay.Event, withheld []relay.Position, err error) {
@@ -131,8 +131,8 @@ func (ls *Lanes) replayAll(ctx context.Context, s *shard, r *replay) error {
 	return nil
 }
 
-// renderReplayed sets the functions of a redaction of an event of a replay. Failures are no losses, since the clients of
-// live events miss nothing.
+// renderReplayed sets the functions of a redaction of an event of a replay. Failures are no losses, since the clients
+// of live events miss nothing.
 func (ls *Lanes) renderReplayed(r *relay.Redaction, o *plugins.Output, ev *relay.Event) {
 	view, output := pluginEvent(ev), *o
 	failed := new(atomic.Uint64) // by class

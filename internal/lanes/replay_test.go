@@ -156,8 +156,8 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestReplayBesideASlowPlugin: a replay that has to wait for a plugin ends with its context, and without a part. Another
-// chain's replay does not wait.
+// TestReplayBesideASlowPlugin: a replay that has to wait for a plugin ends with its context, and without a part.
+// Another chain's replay does not wait.
 func TestReplayBesideASlowPlugin(t *testing.T) {
 	c := &clients{}
 	f, release := startBlocking(t, c, named(t, "slow", "s-*"), named(t, "fast", "f-*"))

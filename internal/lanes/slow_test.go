@@ -93,8 +93,8 @@ func TestSlowPluginDelaysItsOwnGroups(t *testing.T) {
 	}
 }
 
-// TestFivePluginsSideBySide: of five plugins under load, from one that passes events at once to one that does not return,
-// each works off its own events while the slower ones are still busy.
+// TestFivePluginsSideBySide: of five plugins under load, from one that passes events at once to one that does not
+// return, each works off its own events while the slower ones are still busy.
 func TestFivePluginsSideBySide(t *testing.T) {
 	c := &clients{}
 	plugin := func(name string, fuel int64, timeout time.Duration) plugins.Spec {

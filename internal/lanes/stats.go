@@ -44,8 +44,8 @@ type Queue struct {
 	LastDroppedSlow time.Time `json:"last_dropped_slow_at,omitzero"`
 }
 
-// Queues returns the state of the lanes by plugin. Plugins without queued or dropped events are absent. It does not wait
-// for plugins.
+// Queues returns the state of the lanes by plugin. Plugins without queued or dropped events are absent. It does not
+// wait for plugins.
 func (ls *Lanes) Queues() map[string]Queue {
 	ls.slowMu.Lock()
 	queues := maps.Clone(ls.slow)

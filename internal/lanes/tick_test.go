@@ -47,9 +47,9 @@ func TestTickDeliversTheLastEvent(t *testing.T) {
 	}
 }
 
-// TestTickOrder: while events, ticks and changes of the module run side by side, a group's state never goes back: what a
-// tick emits comes after all events that the plugin has processed before the tick, and before all later ones. The same
-// holds for a group that the plugin is not bound to and emits to in events and in ticks.
+// TestTickOrder: while events, ticks and changes of the module run side by side, a group's state never goes back: what
+// a tick emits comes after all events that the plugin has processed before the tick, and before all later ones. The
+// same holds for a group that the plugin is not bound to and emits to in events and in ticks.
 func TestTickOrder(t *testing.T) {
 	c := &clients{}
 	specs := func(version int) []plugins.Spec {

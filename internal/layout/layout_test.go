@@ -59,8 +59,8 @@ type layer struct {
 	theirs []string
 }
 
-// layers are the rules of the layout. The first that covers a package is its rule; a package may also import those below
-// itself and those of its own part.
+// layers are the rules of the layout. The first that covers a package is its rule; a package may also import those
+// below itself and those of its own part.
 var layers = []layer{
 	{"internal/testkit", []string{"internal/testkit"}, []string{"github.com/coder/websocket", "golang.org/x/net"}}, // for the tests of every package
 	{"relay/relaytest", []string{"relay", "internal/testkit"}, nil},                                                // for tests

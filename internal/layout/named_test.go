@@ -69,7 +69,8 @@ func TestNamedTestsExist(t *testing.T) {
 // namedFile is a file of this repository in a page.
 var namedFile = regexp.MustCompile("`((?:caddymodule|deploy|docs|internal|plugins|relay|sdk)/[\\w./-]+\\.(?:go|json|md|yml))`")
 
-// The walks of CONTRIBUTING.md name files that exist, or files to be written: those of the layer nats and of the transport sse.
+// The walks of CONTRIBUTING.md name files that exist, or files to be written: those of the layer nats and of the
+// transport sse.
 func TestContributingNamesFiles(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(root, "CONTRIBUTING.md"))
 	if err != nil {

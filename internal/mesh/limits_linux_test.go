@@ -49,9 +49,9 @@ func (p *played) count() (counted map[string]int) {
 	return counted
 }
 
-// compareCounters compares the counters of each node with the events that the clients of other nodes did not get. A node
-// has to count those that were sent while it and the receiver ran, and no event that was not lost. Without an absence,
-// both numbers are the same.
+// compareCounters compares the counters of each node with the events that the clients of other nodes did not get. A
+// node has to count those that were sent while it and the receiver ran, and no event that was not lost. Without an
+// absence, both numbers are the same.
 func (p *played) compareCounters(counted map[string]int) {
 	between := 0 // nodes that count
 	for _, name := range slices.Sorted(maps.Keys(counted)) {

@@ -65,8 +65,8 @@ func (s *scenario) play(t *testing.T, name string) {
 	}
 }
 
-// attempt runs a scenario from its start to the judgment. before are the broken promises of an attempt before. If only a
-// promise about time is broken, and the load may be the reason, the first attempt returns it.
+// attempt runs a scenario from its start to the judgment. before are the broken promises of an attempt before. If only
+// a promise about time is broken, and the load may be the reason, the first attempt returns it.
 func (s *scenario) attempt(t *testing.T, name, before string) (slow string) {
 	p := &played{Site: site.Start(t, s.options), limits: s.limits, t: t, reasons: map[string]int{}}
 	if s.prepare != nil {

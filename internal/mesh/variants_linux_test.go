@@ -51,8 +51,8 @@ func withOther(s *scenario) {
 	}
 }
 
-// python adds a node of AWX. Events between it and a relay are lost when their connection breaks, and it has no counters.
-// The bounds of time are those of relays.
+// python adds a node of AWX. Events between it and a relay are lost when their connection breaks, and it has no
+// counters. The bounds of time are those of relays.
 func (s *scenario) python(generation string) {
 	s.options.Python = generation
 	s.options.Nodes, s.options.Rate = 3, 10 // what Python manages on a busy machine

@@ -1,5 +1,6 @@
-// Package pyjson encodes JSON byte for byte like Python's json.dumps with default arguments: the separators are ", " and
-// ": ", and all characters except printable ASCII are escaped. AWX's clients receive this form, and its peers sign it.
+// Package pyjson encodes JSON byte for byte like Python's json.dumps with default arguments: the separators are ", "
+// and ": ", and all characters except printable ASCII are escaped. AWX's clients receive this form, and its peers sign
+// it.
 package pyjson
 
 import "unicode/utf8"

@@ -40,9 +40,9 @@ func Kinds() []string { return []string{Filter, Function} }
 // is.
 var ErrNoDirectory = errors.New("create the project: the name of the directory is empty; name a new directory")
 
-// New writes a plugin project of a kind in lang to dir, which must be empty or missing: SDK, golden samples, a Caddyfile
-// for trying the plugin, a README, and for a function a page. An empty name means the last element of dir. After an
-// invalid argument nothing is written.
+// New writes a plugin project of a kind in lang to dir, which must be empty or missing: SDK, golden samples, a
+// Caddyfile for trying the plugin, a README, and for a function a page. An empty name means the last element of dir.
+// After an invalid argument nothing is written.
 func New(kind, lang, dir, name string) error {
 	parts, ok := languages[lang]
 	if !ok {

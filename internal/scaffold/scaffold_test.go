@@ -31,8 +31,8 @@ func TestGoProject(t *testing.T) {
 	}
 }
 
-// TestGoProjectUpgrades: a project takes the published module instead of its copy, upgrades it, and vendors it, with the
-// commands of its README.
+// TestGoProjectUpgrades: a project takes the published module instead of its copy, upgrades it, and vendors it, with
+// the commands of its README.
 func TestGoProjectUpgrades(t *testing.T) {
 	proxy, dir := t.TempDir(), filepath.Join(t.TempDir(), "my-plugin")
 	publish(t, proxy, "v"+edgerelayVersion(t))

@@ -14,8 +14,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
 
-// A day of a site with 200 browsers, played as fast as it goes, leaves nothing behind. An hour has 3,600 events, a third
-// of them to all browsers and the rest to twenty new jobs, 2,400 changes of page and 50 reconnects.
+// A day of a site with 200 browsers, played as fast as it goes, leaves nothing behind. An hour has 3,600 events, a
+// third of them to all browsers and the rest to twenty new jobs, 2,400 changes of page and 50 reconnects.
 func TestDay(t *testing.T) {
 	const browsers, hours, jobs = 200, 24, 20
 	events, changes, reconnects := scaled(t, 3600, 0.01), scaled(t, 2400, 0.01), scaled(t, 50, 0.01)

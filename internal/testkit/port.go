@@ -22,9 +22,9 @@ var (
 	portsLeft []int          // of the newest block
 )
 
-// FreePort returns a TCP port of 127.0.0.1 without a listener. No two calls return the same port, in this process and in
-// others that run at the same time. The port is below the range of outgoing connections, so that a server can restart on
-// the port while thousands of clients hold sockets.
+// FreePort returns a TCP port of 127.0.0.1 without a listener. No two calls return the same port, in this process and
+// in others that run at the same time. The port is below the range of outgoing connections, so that a server can
+// restart on the port while thousands of clients hold sockets.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	portsMu.Lock()

@@ -30,8 +30,8 @@ type Proxy struct {
 	accepted, frozenUp, frozenDown int
 }
 
-// Relay writes the bytes b to the other side, unchanged or not. The connections of a proxy are numbered from 0. Each has
-// a goroutine per direction.
+// Relay writes the bytes b to the other side, unchanged or not. The connections of a proxy are numbered from 0. Each
+// has a goroutine per direction.
 type Relay func(conn int, b []byte, to io.Writer)
 
 const (

@@ -133,7 +133,8 @@ func TestWishesAreRepeated(t *testing.T) {
 	}
 }
 
-// A peer that restarts again and again leaves a stream with each run. The newest wait for a link, and one with a link stays.
+// A peer that restarts again and again leaves a stream with each run. The newest wait for a link, and one with a link
+// stays.
 func TestStreamsAreBounded(t *testing.T) {
 	b := newPlane(t)
 	run := func(n int) *link {

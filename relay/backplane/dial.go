@@ -141,8 +141,8 @@ type endedError struct{ error }
 
 func (e endedError) Unwrap() error { return e.error }
 
-// dial connects to one endpoint. The link is served in the background. With challenge it sends no header that could be replayed, and
-// accepts only relays.
+// dial connects to one endpoint. The link is served in the background. With challenge it sends no header that could be
+// replayed, and accepts only relays.
 func (d *dialer) dial(ctx context.Context, endpoint Dialect, challenge bool) error {
 	s := d.b.settings.Load()
 	secret := s.Secrets[d.secret%len(s.Secrets)]

@@ -31,9 +31,9 @@ type Discovery interface {
 }
 
 // Patient is an optional interface of a [Discovery] whose answers may leave out nodes that exist, such as a name server
-// that returns a part of its addresses. Run then calls found for each answer. A node that is missing is kept while there
-// is a link to it, for at most half an hour, and without a link for several answers. The nodes of any other discovery are
-// left as soon as they are missing.
+// that returns a part of its addresses. Run then calls found for each answer. A node that is missing is kept while
+// there is a link to it, for at most half an hour, and without a link for several answers. The nodes of any other
+// discovery are left as soon as they are missing.
 type Patient interface {
 	// Patience is the number of successive answers without a node, and without a link to it, after which the node is
 	// left.

@@ -13,9 +13,9 @@ const (
 )
 
 // earlier tells what an earlier run of this node received. The history of a peer replays some seconds before the last
-// event that this node has. If this run is younger than that, the replay has events that clients got from the run before.
-// The node's own history, if it outlives runs, has the events that were received.
-// See docs/decisions/backplane.md#what-does-a-new-run-know-about-the-one-before
+// event that this node has. If this run is younger than that, the replay has events that clients got from the run
+// before. The node's own history, if it outlives runs, has the events that were received. See
+// docs/decisions/backplane.md#what-does-a-new-run-know-about-the-one-before
 //
 // recent.mu guards the fields, apart from young and read.
 type earlier struct {

@@ -31,8 +31,8 @@ func (b *Backplane) DialLikeKernel(dial func(ctx context.Context, network, addre
 	})
 }
 
-// DialThrough makes a backplane that is not started yet call a function for each connection that it makes, which calls the
-// given one.
+// DialThrough makes a backplane that is not started yet call a function for each connection that it makes, which calls
+// the given one.
 func (b *Backplane) DialThrough(through func(func() error) error) {
 	dial := b.client.Load().Transport.(*http.Transport).DialContext
 	b.DialWith(func(ctx context.Context, network, address string) (conn net.Conn, err error) {

@@ -37,8 +37,8 @@ func handOver(b *Backplane, first, second *link) {
 	b.handOver(first, second, false)
 }
 
-// A link takes over and ends before its answer. The peer has confirmed a group over the link before, and sends its events in
-// the stream, which continues: only the group that was not confirmed may have missed any.
+// A link takes over and ends before its answer. The peer has confirmed a group over the link before, and sends its
+// events in the stream, which continues: only the group that was not confirmed may have missed any.
 func TestALinkThatEndsBeforeItsAnswerMissesNoConfirmedGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, first, second := twoLinks(t)

@@ -69,8 +69,8 @@ func (p *peerState) takeUnconfirmed(seq uint64, all bool) (groups []string) {
 	return groups
 }
 
-// setLate records that clients have waited in vain for the changes up to seq, of which a link or its successor is to bring
-// the confirmation.
+// setLate records that clients have waited in vain for the changes up to seq, of which a link or its successor is to
+// bring the confirmation.
 func (b *Backplane) setLate(l *link, seq uint64) {
 	i := &b.interest
 	i.mu.Lock()

@@ -121,8 +121,8 @@ func testNextLink(t *testing.T, spare bool) {
 	b.running.Wait()
 }
 
-// The peer takes its events over another link, which cannot become the source in place of the first one. Without a source,
-// events may be missing, and the gap is known.
+// The peer takes its events over another link, which cannot become the source in place of the first one. Without a
+// source, events may be missing, and the gap is known.
 func TestGapAfterTheStreamHasMoved(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()

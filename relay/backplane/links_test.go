@@ -89,8 +89,8 @@ func (n *node) awaitLinks(want int) {
 	})
 }
 
-// A node vanishes without a word, and another node takes its place on the same channel layer. Its peers hear the new one
-// although the link to the old one still stands.
+// A node vanishes without a word, and another node takes its place on the same channel layer. Its peers hear the new
+// one although the link to the old one still stands.
 func TestReplacedNodeIsHeard(t *testing.T) {
 	for _, dials := range []bool{true, false} {
 		t.Run(fmt.Sprintf("the new node dials=%v", dials), func(t *testing.T) {

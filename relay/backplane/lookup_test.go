@@ -14,8 +14,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/layer/memory"
 )
 
-// A connection breaks while name servers do not answer, as when both are behind the same link: the peer is dialed at its
-// last address, within a second, and by its name again later.
+// A connection breaks while name servers do not answer, as when both are behind the same link: the peer is dialed at
+// its last address, within a second, and by its name again later.
 func TestNameServersDoNotDelayTheRedial(t *testing.T) {
 	leakCheck(t)
 	server := testkit.StartNameServer(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/backplane"
 )
 
-// A relay behind a Python node, whose plugins make events of a relay's before it, learns how many plugins have done so. What
-// would begin a count of its own does not get there.
+// A relay behind a Python node, whose plugins make events of a relay's before it, learns how many plugins have done so.
+// What would begin a count of its own does not get there.
 func TestHopsPassPythonNodes(t *testing.T) {
 	const group = "job_events-42"
 	for generation, want := range map[string][]string{

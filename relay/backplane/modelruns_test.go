@@ -153,8 +153,8 @@ func TestModelOfLosses(t *testing.T) {
 	}
 }
 
-// Nodes restart at random, too: no event is doubled or out of order. In every other run, one of the nodes never restarts:
-// its clients are told of each group with missing events.
+// Nodes restart at random, too: no event is doubled or out of order. In every other run, one of the nodes never
+// restarts: its clients are told of each group with missing events.
 func TestModelOfRestarts(t *testing.T) {
 	runs(t, seeds(20), 20_000, func(m *model) {
 		restarting := 1 + m.random.IntN(2)
@@ -181,7 +181,8 @@ func TestModelOfRestarts(t *testing.T) {
 	})
 }
 
-// A node stops right after events have arrived, or have left: both sides acknowledge them before, and none counts as lost.
+// A node stops right after events have arrived, or have left: both sides acknowledge them before, and none counts as
+// lost.
 func TestStopAcknowledges(t *testing.T) {
 	for i, name := range []string{"the sender", "the receiver"} {
 		t.Run(name, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 
 // A numbered batch is a binary frame between relays that both have the feature resume. It begins with the number of its
 // first event and the count of events, as uvarints. Each event has its group behind a uvarint of its length, a byte of
-// flags, 16 bytes of position, 8 bytes of time, type and sender as the flags say, and its text behind a uvarint of its length.
-// Numbers are big-endian.
+// flags, 16 bytes of position, 8 bytes of time, type and sender as the flags say, and its text behind a uvarint of its
+// length. Numbers are big-endian.
 
 // The flags of an event.
 const (

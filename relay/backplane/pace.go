@@ -39,8 +39,8 @@ type pacer struct {
 	sent uint64 // number of the last event of the stream that was ever sent; earlier ones may be sent again
 }
 
-// update begins or ends catching up, by the oldest event that was not sent, and reports whether the pacer limits events.
-// unacknowledged is the number of bytes in flight.
+// update begins or ends catching up, by the oldest event that was not sent, and reports whether the pacer limits
+// events. unacknowledged is the number of bytes in flight.
 func (p *pacer) update(now time.Time, head *event, unacknowledged int) (limits bool) {
 	age := now.Sub(head.since)
 	switch {

@@ -144,8 +144,8 @@ func TestSmallBacklogIsNotPaced(t *testing.T) {
 	}
 }
 
-// A peer that reads a little faster than the live rate catches up as fast as it reads: the pacing does not slow it down,
-// and leaves it no burst for later.
+// A peer that reads a little faster than the live rate catches up as fast as it reads: the pacing does not slow it
+// down, and leaves it no burst for later.
 func TestSlowPeerIsNotPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacedQueue(16 << 20)

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// segmentSizes are the bounds of the packets' payloads that a dialer tries one after another, in bytes; 0 leaves them to
-// the kernel. The second fits into the smallest packets of IPv6, the third into those that every network carries.
+// segmentSizes are the bounds of the packets' payloads that a dialer tries one after another, in bytes; 0 leaves them
+// to the kernel. The second fits into the smallest packets of IPv6, the third into those that every network carries.
 var segmentSizes = [...]int{0, 1200, 536}
 
-// segments chooses the size of packets of a dialer's next link. Some networks swallow large packets, and the message that
-// would tell the sender so: connections are made, small messages arrive, and the first large one stops everything.
+// segments chooses the size of packets of a dialer's next link. Some networks swallow large packets, and the message
+// that would tell the sender so: connections are made, small messages arrive, and the first large one stops everything.
 // Its methods are called by the dialing goroutine alone.
 //
 // See docs/decisions/backplane.md#when-are-packets-kept-small
@@ -27,8 +27,8 @@ type segments struct {
 // size returns the bound for the next link.
 func (s *segments) size() int { return segmentSizes[s.level] }
 
-// stalled notes that a link has stalled after it lived for some time. A link that stalls within the time proof, and that
-// was made after another one had stalled, is followed by one with smaller packets; then stalled returns true.
+// stalled notes that a link has stalled after it lived for some time. A link that stalls within the time proof, and
+// that was made after another one had stalled, is followed by one with smaller packets; then stalled returns true.
 func (s *segments) stalled(lived, proof time.Duration) (lowered bool) {
 	switch {
 	case !s.suspect || lived > proof:

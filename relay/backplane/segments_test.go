@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A dialer makes packets smaller only when a link stalls that was made in place of a stalled one, and tries the full size
-// again later.
+// A dialer makes packets smaller only when a link stalls that was made in place of a stalled one, and tries the full
+// size again later.
 func TestSegmentSizes(t *testing.T) {
 	const proof, short, long = 40 * time.Second, 2 * time.Second, time.Minute
 	stalls := func(lived time.Duration) func(*segments) bool {

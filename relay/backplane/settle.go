@@ -50,8 +50,8 @@ func (l *link) register() (rival *link) {
 	return nil
 }
 
-// prove asks a link for a sign of life after the handshake of another link began, and waits for it. Without one, the link
-// counts as stalled.
+// prove asks a link for a sign of life after the handshake of another link began, and waits for it. Without one, the
+// link counts as stalled.
 func (l *link) prove(other *link) bool {
 	if !l.resumes { // its events in flight would be lost
 		return true
@@ -67,8 +67,8 @@ func (l *link) prove(other *link) bool {
 	return true
 }
 
-// compete is called once both sides keep a link: of several links to the node one stays, and the source of the layer may
-// have to prove that it is still there. instead is set if the peer has found all other links silent.
+// compete is called once both sides keep a link: of several links to the node one stays, and the source of the layer
+// may have to prove that it is still there. instead is set if the peer has found all other links silent.
 func (l *link) compete(instead bool) {
 	if !l.resumes {
 		return
@@ -88,10 +88,10 @@ func (l *link) compete(instead bool) {
 	l.b.lookAtLinks()
 }
 
-// preferred reports whether l stays rather than other, a link to the same node. Both sides come to the same result, unless
-// only one of them has noticed a fault: a link that gives signs of life stays, and of two such links the one that the node
-// with the smaller id dialed. If one node dialed both, that node decides: undecided is set on the other side.
-// See docs/decisions/backplane.md#which-of-two-links-to-a-node-stays
+// preferred reports whether l stays rather than other, a link to the same node. Both sides come to the same result,
+// unless only one of them has noticed a fault: a link that gives signs of life stays, and of two such links the one
+// that the node with the smaller id dialed. If one node dialed both, that node decides: undecided is set on the other
+// side. See docs/decisions/backplane.md#which-of-two-links-to-a-node-stays
 func (l *link) preferred(other *link) (stays, undecided bool) {
 	if a, b := l.vitals.health() == stalled, other.vitals.health() == stalled; a != b {
 		return b, false
@@ -155,9 +155,9 @@ func (b *Backplane) handOver(from, to *link, stores bool) {
 	from.peer.wakeWaiting()
 }
 
-// takeOverUnconfirmed makes the changes of interest that the peer has not confirmed over another link those of this one,
-// which was asked in its place. All other groups are in the stream, which continues: if this link ends before its answer,
-// nothing of them is missing. interest.mu is held.
+// takeOverUnconfirmed makes the changes of interest that the peer has not confirmed over another link those of this
+// one, which was asked in its place. All other groups are in the stream, which continues: if this link ends before its
+// answer, nothing of them is missing. interest.mu is held.
 func (l *link) takeOverUnconfirmed(from *link) {
 	if l.resumes {
 		l.peer.unconfirmed = nil

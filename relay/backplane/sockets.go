@@ -7,8 +7,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/tcptuning"
 )
 
-// maxRTO is the longest pause between transmissions of the same bytes, so that a link carries events again soon after an
-// outage.
+// maxRTO is the longest pause between transmissions of the same bytes, so that a link carries events again soon after
+// an outage.
 const maxRTO = time.Second
 
 // socketOptions are the kernel's limits for a link, which follow Silence.

@@ -15,8 +15,8 @@ type Stats struct {
 	Dropped map[string]uint64
 	// Rejected counts rejected handshakes by reason.
 	Rejected map[Rejection]uint64
-	// ClockSkew is the largest lag of a peer's clock, negative if that clock is ahead. Of peers that cannot be asked, and of
-	// rejected ones, only the last handshake with a right secret counts.
+	// ClockSkew is the largest lag of a peer's clock, negative if that clock is ahead. Of peers that cannot be asked, and
+	// of rejected ones, only the last handshake with a right secret counts.
 	ClockSkew time.Duration
 }
 

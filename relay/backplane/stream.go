@@ -212,8 +212,8 @@ func (s *stream) expire() {
 	s.countLosses()
 }
 
-// endFormerRun ends the stream for an earlier run of a relay, which does not come back: the URL at which it was found leads
-// to another run with the same name.
+// endFormerRun ends the stream for an earlier run of a relay, which does not come back: the URL at which it was found
+// leads to another run with the same name.
 func (b *Backplane) endFormerRun(node, name string) {
 	b.mu.Lock()
 	s := b.streams[node]

@@ -140,8 +140,8 @@ func (g *tappedGroup) handle(ev relay.Event) {
 	g.forward(&ev)
 }
 
-// travels reports whether an event of this node's layer goes to peers. Events without needs_relay came from another node,
-// or travel as a wrapped copy. No node of AWX sends events with a type to other nodes.
+// travels reports whether an event of this node's layer goes to peers. Events without needs_relay came from another
+// node, or travel as a wrapped copy. No node of AWX sends events with a type to other nodes.
 func (b *Backplane) travels(ev *relay.Event) bool {
 	return ev.NeedsRelay || ev.Type != "" || b.settings.Load().AnyEvent
 }

@@ -15,7 +15,8 @@ func usedCPU(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkBatches is the cost of an event in a batch between relays, for both ends together, and its bytes on the link.
+// BenchmarkBatches is the cost of an event in a batch between relays, for both ends together, and its bytes on the
+// link.
 func BenchmarkBatches(b *testing.B) {
 	for name, count := range map[string]int{"1": 1, "27": 27} {
 		events, l := jobBatch(count, 5), &link{types: true}

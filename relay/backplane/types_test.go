@@ -42,8 +42,8 @@ func lossesOf(n *node) (times uint64) {
 	return times
 }
 
-// Messages with a type reach relays that know types, whether or not events need AWX's marks. Other relays get the events
-// around them, and no losses.
+// Messages with a type reach relays that know types, whether or not events need AWX's marks. Other relays get the
+// events around them, and no losses.
 func TestMessagesWithATypeTravelToRelays(t *testing.T) {
 	for _, anyEvent := range []bool{false, true} {
 		t.Run(fmt.Sprintf("any=%v", anyEvent), func(t *testing.T) {

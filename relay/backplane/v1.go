@@ -32,13 +32,15 @@ type message struct {
 	Type string `json:"type"`
 	// Features are the abilities of the sender of a hello. Older relays send none.
 	Features []string `json:"features,omitempty"`
-	// Node, Name, Layer and Version introduce the sender; older relays send no version. Layer alone announces a new identity of its channel layer.
+	// Node, Name, Layer and Version introduce the sender; older relays send no version. Layer alone announces a new
+	// identity of its channel layer.
 	Node  string `json:"node,omitempty"`
 	Name  string `json:"name,omitempty"`
 	Layer string `json:"layer,omitempty"`
 	// Version is for people: nothing depends on it.
 	Version string `json:"version,omitempty"`
-	// Instead is set in the first layer message if the dialing node has found all other links between the two nodes silent.
+	// Instead is set in the first layer message if the dialing node has found all other links between the two nodes
+	// silent.
 	Instead bool   `json:"instead,omitempty"`
 	Nonce   string `json:"nonce,omitempty"`
 	Proof   string `json:"proof,omitempty"`

@@ -13,7 +13,8 @@ func versionOf(version string) option {
 	return func(s *backplane.Settings) { s.Version = version }
 }
 
-// A node shows the versions of its peers, on dialed and accepted links. A relay that sends none is a peer like any other.
+// A node shows the versions of its peers, on dialed and accepted links. A relay that sends none is a peer like any
+// other.
 func TestPeersShowTheirVersions(t *testing.T) {
 	a, b, old := newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer()), newNode(t, memory.NewLayer())
 	all := peersOf(a.server.URL, b.server.URL, old.server.URL)

@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// patienceMax is the time without a sign of life after which a relay that should have answered counts as stalled. With a
-	// Silence below 8 s it is a quarter of that.
+	// patienceMax is the time without a sign of life after which a relay that should have answered counts as stalled. With
+	// a Silence below 8 s it is a quarter of that.
 	patienceMax = 2 * time.Second
 	// Each time that a link recovers after it has stalled doubles the patience with it, alarmsMax times, until it was
 	// healthy for alarmMemory.
 	alarmsMax   = 2
 	alarmMemory = time.Minute
-	// answersPerPatience is the patience as a multiple of the time that the last answer took, four times patienceMax at most.
+	// answersPerPatience is the patience as a multiple of the time that the last answer took, four times patienceMax at
+	// most.
 	answersPerPatience = 4
 	// replaceWait is the time that a source has to answer, beside a living link to another node of its layer.
 	replaceWait = 1500 * time.Millisecond
-	// swallowedAfter is the number of transmissions of the same bytes after which the network counts as swallowing them. On
-	// a quick network they take 1.4 s, and chance alone does not lose as many in a row.
+	// swallowedAfter is the number of transmissions of the same bytes after which the network counts as swallowing them.
+	// On a quick network they take 1.4 s, and chance alone does not lose as many in a row.
 	swallowedAfter = 3
 )
 
@@ -207,8 +208,9 @@ func (l *link) expectsLife() bool {
 	return s != nil && s.has(l) && s.queue.awaitsAck()
 }
 
-// isSwallowed reports whether the kernel has sent the same bytes swallowedAfter times without an acknowledgment. Only the
-// dialing side looks at that, since it is the one to dial again; it would not notice by itself if the relay goes on sending.
+// isSwallowed reports whether the kernel has sent the same bytes swallowedAfter times without an acknowledgment. Only
+// the dialing side looks at that, since it is the one to dial again; it would not notice by itself if the relay goes on
+// sending.
 func (l *link) isSwallowed() bool {
 	if l.socket == nil {
 		return false
@@ -219,8 +221,8 @@ func (l *link) isSwallowed() bool {
 	return tcptuning.Retransmits(l.socket) >= swallowedAfter
 }
 
-// checkLife updates the health of a link between relays. It reports whether the link has stalled or has recovered. slack is
-// added to the patience.
+// checkLife updates the health of a link between relays. It reports whether the link has stalled or has recovered.
+// slack is added to the patience.
 func (l *link) checkLife(now int64, slack time.Duration) (changed bool) {
 	v, life := &l.vitals, l.lastLife(now)
 	patience := int64(max(v.patience<<v.alarms, min(answersPerPatience*time.Duration(v.delay.Load()), 4*v.patience)) + slack)

@@ -27,8 +27,8 @@ func (l *link) receiveByte(at int64) {
 	l.out.lastReceived.Store(at)
 }
 
-// A relay that owes an answer is asked after one second and counts as stalled after two, later if this process is busy, if
-// answers take long, or after a false alarm. A node that is at work on a message has not looked.
+// A relay that owes an answer is asked after one second and counts as stalled after two, later if this process is busy,
+// if answers take long, or after a false alarm. A node that is at work on a message has not looked.
 func TestStallsInTime(t *testing.T) {
 	b := newPlane(t)
 	began := time.Now()
@@ -72,7 +72,8 @@ func TestStallsInTime(t *testing.T) {
 	}
 }
 
-// A stalled link of which bytes arrive works again, and is given twice the time; after a healthy minute, as much as before.
+// A stalled link of which bytes arrive works again, and is given twice the time; after a healthy minute, as much as
+// before.
 func TestFalseAlarmsMakePatient(t *testing.T) {
 	b := newPlane(t)
 	began := time.Now()
@@ -111,8 +112,8 @@ func TestFalseAlarmsMakePatient(t *testing.T) {
 	}
 }
 
-// Another node of a layer takes over from a silent one only after it has lived for as long as that had time to answer: after
-// an outage of this node's network, both return, one a moment before the other.
+// Another node of a layer takes over from a silent one only after it has lived for as long as that had time to answer:
+// after an outage of this node's network, both return, one a moment before the other.
 func TestSourceHasTimeToReturn(t *testing.T) {
 	b := newPlane(t)
 	began := time.Now()

@@ -6,8 +6,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// goroutinesPerPing is the number of times that a goroutine of this process has to wait for a processor until the answer
-// to a ping is noticed: on a busy machine, silence tells nothing before.
+// goroutinesPerPing is the number of times that a goroutine of this process has to wait for a processor until the
+// answer to a ping is noticed: on a busy machine, silence tells nothing before.
 const goroutinesPerPing = 8
 
 // watchEvery is the time between two looks at all links. With a short Silence it is shorter.
@@ -88,8 +88,8 @@ func (l *link) logHealth(now int64) {
 }
 
 // replaceSilent replaces sources that do not answer with a link to another node of the same layer. The link must have
-// been alive for as long as the source had time to answer: after an outage, the source may be back a moment later, and it
-// alone can send everything. interest.mu is held.
+// been alive for as long as the source had time to answer: after an outage, the source may be back a moment later, and
+// it alone can send everything. interest.mu is held.
 func (b *Backplane) replaceSilent(now int64, stores bool) {
 	i := &b.interest
 	for source := range i.relays {

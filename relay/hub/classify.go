@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// classifyAgain asks for the classes of a login's subscriptions, after a recheck and outside its place among the rechecks:
-// rules that take long to decide must delay no other login's recheck. A login for which the rules are still being asked
-// is left out.
+// classifyAgain asks for the classes of a login's subscriptions, after a recheck and outside its place among the
+// rechecks: rules that take long to decide must delay no other login's recheck. A login for which the rules are still
+// being asked is left out.
 func (h *Hub) classifyAgain(ctx context.Context, l *login, sessions []*Session) {
 	if !h.rechecks.setAsking(l, true) {
 		return
@@ -39,8 +39,8 @@ func (r *rechecks) setAsking(l *login, asking bool) (changed bool) {
 	return changed
 }
 
-// turns bounds the sessions that are classified at once for the groups of the same rules. Methods are safe for concurrent
-// use.
+// turns bounds the sessions that are classified at once for the groups of the same rules. Methods are safe for
+// concurrent use.
 type turns struct {
 	mu    sync.Mutex // guards slots and users
 	slots map[uint64]*turn

@@ -229,8 +229,8 @@ func (u *unrecorded) mark(history relay.History, events []relay.Event) {
 	}
 }
 
-// loses reports whether a loss is of an event that a plugin has made, which has no position, and that the history of its
-// group has to be marked: clients that were away do not get the event either.
+// loses reports whether a loss is of an event that a plugin has made, which has no position, and that the history of
+// its group has to be marked: clients that were away do not get the event either.
 func (u *unrecorded) loses(history relay.History, l *relay.Loss) bool {
 	ofPlugin := l.Cause == relay.LossPluginWithheld || l.Cause == relay.LossPluginSlow
 	if !ofPlugin || !l.Position.IsZero() || len(l.Groups) != 1 {

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// Positions cost plain clients no memory, and formats 16 bytes: the objects have the sizes that they had before, but for a
-// field of Session.
+// Positions cost plain clients no memory, and formats 16 bytes: the objects have the sizes that they had before, but
+// for a field of Session.
 func TestSizesOfPlainObjects(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("the sizes are for 64 bits")

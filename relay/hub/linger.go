@@ -137,8 +137,8 @@ func (i *interest) endFirst(ends func(*lingerer) bool) {
 	i.end(last, announced)
 }
 
-// setHistory tells the histories about the memberships, and ends those that lingered for groups that have no history any
-// more.
+// setHistory tells the histories about the memberships, and ends those that lingered for groups that have no history
+// any more.
 func (i *interest) setHistory(history relay.History) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

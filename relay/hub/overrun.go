@@ -13,8 +13,8 @@ import (
 // defaultOverrunPeriod is the period of [relay.Dropper] if clients never time out.
 const defaultOverrunPeriod = time.Minute
 
-// retryJob sends a job to a session whose socket has not taken it, and returns the number of events that the client does
-// not get. The round is held.
+// retryJob sends a job to a session whose socket has not taken it, and returns the number of events that the client
+// does not get. The round is held.
 func (h *Hub) retryJob(s *Session, j *job, limit int) (missed int) {
 	told, open := h.makeRoom(s, limit)
 	if open && s.socket.Send(j.frames, limit) {
@@ -62,8 +62,8 @@ func (h *Hub) makeRoom(s *Session, limit int) (told, open bool) {
 	return true, h.loseQueued(s, dropped.Events, dropped.Told)
 }
 
-// loseQueued counts events that a client does not get because its queue is full, and tells the client unless it was told.
-// It returns false if the connection is closed.
+// loseQueued counts events that a client does not get because its queue is full, and tells the client unless it was
+// told. It returns false if the connection is closed.
 func (h *Hub) loseQueued(s *Session, events int, told bool) (open bool) {
 	h.Lost(relay.Loss{Cause: relay.LossOverrun, Events: events})
 	if told {
@@ -89,8 +89,8 @@ func (h *Hub) overrunNotice(s *Session) []byte {
 	return nil
 }
 
-// groupsNow returns the session's groups; nil, which stands for all, while a subscription is in progress: the caller holds
-// the shard's round, and must not wait for s.mu.
+// groupsNow returns the session's groups; nil, which stands for all, while a subscription is in progress: the caller
+// holds the shard's round, and must not wait for s.mu.
 func (s *Session) groupsNow() (groups []string) {
 	if !s.mu.TryLock() {
 		return nil

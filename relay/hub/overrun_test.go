@@ -166,8 +166,8 @@ func numbered(t testing.TB, h *hub.Hub, r *rand.Rand, from, n int) {
 	})
 }
 
-// checkOverrun checks texts of a client that numbered events were sent to: in order, whole, with one notice at each hole,
-// and with the newest event. It returns the number of events.
+// checkOverrun checks texts of a client that numbered events were sent to: in order, whole, with one notice at each
+// hole, and with the newest event. It returns the number of events.
 func checkOverrun(t testing.TB, texts []string, notice string, from, to int) (events int) {
 	t.Helper()
 	next, hole := from, false
@@ -199,7 +199,8 @@ func checkOverrun(t testing.TB, texts []string, notice string, from, to int) (ev
 	return events
 }
 
-// A client that cannot take a burst stays connected. It loses the oldest events, learns of it once, and gets the newest.
+// A client that cannot take a burst stays connected. It loses the oldest events, learns of it once, and gets the
+// newest.
 func TestBurstDoesNotCloseAClient(t *testing.T) {
 	const resync = `{"resync": true}`
 	for _, c := range []struct {

@@ -30,8 +30,8 @@ func (r *receiver) Receive(payload []byte, limit int) bool {
 	return r.Send(relay.AppendFrame(nil, fmt.Appendf(nil, "%s got %s", r.name, payload)), limit)
 }
 
-// Payloads reach each socket that handles them, in the order of all events of a batch. The sender, and sockets without a
-// handler, get none.
+// Payloads reach each socket that handles them, in the order of all events of a batch. The sender, and sockets without
+// a handler, get none.
 func TestPayloadsForSockets(t *testing.T) {
 	h, _ := newHub(t)
 	f := &individual{prefixed{name: "f"}}

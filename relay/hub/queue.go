@@ -33,7 +33,8 @@ type job struct {
 	compressed *deflate.Buffer
 }
 
-// positionedJob is the part of a job for clients that get positions. Apart, since jobs of plain clients are copied often.
+// positionedJob is the part of a job for clients that get positions. Apart, since jobs of plain clients are copied
+// often.
 type positionedJob struct {
 	*positionAudience
 	positions []relay.Position // of the frames' events; empty for frames without an event

@@ -49,8 +49,8 @@ func Check(p Policy) error {
 	return err
 }
 
-// SetPolicy replaces the policy for later requests. The bounds of rate and concurrency go on counting. An invalid policy
-// changes nothing.
+// SetPolicy replaces the policy for later requests. The bounds of rate and concurrency go on counting. An invalid
+// policy changes nothing.
 func (c *Client) SetPolicy(p Policy) error {
 	r, err := p.compile()
 	if err != nil {

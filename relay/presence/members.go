@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// member is a user in a group with connections of this node, or whose last one has ended lately. The shard's lock guards
-// its fields.
+// member is a user in a group with connections of this node, or whose last one has ended lately. The shard's lock
+// guards its fields.
 type member struct {
 	Key
 	info   string
@@ -202,8 +202,8 @@ func (s *shard) advance(n int) {
 	s.progress = make(chan struct{})
 }
 
-// undo puts a batch back to the front of the queues, because it may not have been written. The comparison with the store
-// comes first.
+// undo puts a batch back to the front of the queues, because it may not have been written. The comparison with the
+// store comes first.
 func (s *shard) undo(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,8 +221,8 @@ func (s *shard) undo(b *batch) {
 	s.advance(b.taken - len(again))
 }
 
-// isRemembered reports whether a released member is restored if the store is emptied, so that its leaving is announced. If
-// it was announced already, it is announced twice.
+// isRemembered reports whether a released member is restored if the store is emptied, so that its leaving is announced.
+// If it was announced already, it is announced twice.
 func (s *shard) isRemembered(m *member, now time.Time) bool {
 	return s.leaving[m] && now.Before(m.released.Add(m.policy.Grace+s.tracker.memory))
 }

@@ -24,8 +24,8 @@ const (
 	failed
 )
 
-// next returns the phase after a step. The step of unregistered is the registration, that of comparing the comparison, and
-// that of current a change. Any uncertainty leads to a new registration and comparison, which repair everything.
+// next returns the phase after a step. The step of unregistered is the registration, that of comparing the comparison,
+// and that of current a change. Any uncertainty leads to a new registration and comparison, which repair everything.
 func (p phase) next(o outcome) phase {
 	switch {
 	case o != done:

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Policy is how the members of a route are treated. If several routes have the same group, the policy of a member's last
-// connection applies to the member.
+// Policy is how the members of a route are treated. If several routes have the same group, the policy of a member's
+// last connection applies to the member.
 type Policy struct {
 	// Grace is the time after a user's last connection before the user leaves.
 	Grace time.Duration
@@ -189,8 +189,8 @@ type Call struct {
 	Time time.Time
 }
 
-// Store keeps the members of groups. Groups are spread over shards; within a shard every call is one step. Methods may be
-// called concurrently. Errors leave open whether the call had an effect.
+// Store keeps the members of groups. Groups are spread over shards; within a shard every call is one step. Methods may
+// be called concurrently. Errors leave open whether the call had an effect.
 type Store interface {
 	// Shards is the number of shards, and Shard the shard of a group.
 	Shards() int

@@ -206,8 +206,8 @@ func (n *HistoryNode) expectMissed(t testing.TB, group string, after relay.Posit
 	}
 }
 
-// expectBehindGap resumes behind a gap, and compares the last events. Earlier ones may come again: the node that has marked
-// the gap and the history may have different clocks.
+// expectBehindGap resumes behind a gap, and compares the last events. Earlier ones may come again: the node that has
+// marked the gap and the history may have different clocks.
 func (n *HistoryNode) expectBehindGap(t testing.TB, group string, gap relay.Position, want ...string) {
 	t.Helper()
 	p := n.read(t, relay.HistoryQuery{Group: group, After: []relay.Position{gap}})

@@ -79,8 +79,8 @@ func TestReplacedAndCancelledAlarmsDoNotFire(t *testing.T) {
 	})
 }
 
-// TestAnswerAfterTheStartWindow cancels an alarm whose claim is fresh: its owner may start it within the window, and the
-// answer must come later.
+// TestAnswerAfterTheStartWindow cancels an alarm whose claim is fresh: its owner may start it within the window, and
+// the answer must come later.
 func TestAnswerAfterTheStartWindow(t *testing.T) {
 	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
 		for _, op := range []Op{AlarmCancel, AlarmSet} {

@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 )
 
-// BenchmarkRequests compares the store with a client that pipelines plain SETs, 256 in a round trip, and one that runs a
-// SET at a time from each of 512 goroutines over a pool.
+// BenchmarkRequests compares the store with a client that pipelines plain SETs, 256 in a round trip, and one that runs
+// a SET at a time from each of 512 goroutines over a pool.
 func BenchmarkRequests(b *testing.B) {
 	r := peers.StartRedis(b)
 	value := make([]byte, 100)

@@ -10,7 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// TestAlarmsAfterAJumpOfTheClock moves the times of alarms, which Redis's clock measures, as a jump of that clock would.
+// TestAlarmsAfterAJumpOfTheClock moves the times of alarms, which Redis's clock measures, as a jump of that clock
+// would.
 func TestAlarmsAfterAJumpOfTheClock(t *testing.T) {
 	r := peers.StartRedis(t)
 	jump := func(name string, by time.Duration) { // of the clock, ahead

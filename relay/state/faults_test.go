@@ -68,7 +68,8 @@ func sum(t testing.TB, s *Store, key string) (n int64) {
 	return n
 }
 
-// check compares a counter with what was acknowledged. Every acknowledged addition counts once; of the others, each may.
+// check compares a counter with what was acknowledged. Every acknowledged addition counts once; of the others, each
+// may.
 func (c *tally) check(t testing.TB, got int64) {
 	t.Helper()
 	low, high := c.acknowledged.Load(), c.acknowledged.Load()+c.unknown.Load()
@@ -117,8 +118,8 @@ func TestPausedRedisAnswersUnavailableInTime(t *testing.T) {
 	}
 }
 
-// TestLateRequestsDoNotOverwriteLaterOnes holds a request back on its way to Redis. It is answered as unavailable, and must
-// not take effect after a request that was acknowledged since.
+// TestLateRequestsDoNotOverwriteLaterOnes holds a request back on its way to Redis. It is answered as unavailable, and
+// must not take effect after a request that was acknowledged since.
 func TestLateRequestsDoNotOverwriteLaterOnes(t *testing.T) {
 	r := peers.StartRedis(t)
 	var conns, held atomic.Int64 // the number of connections, and of those that are held back
@@ -183,8 +184,8 @@ func TestStoreWorksAfterRedisRestarts(t *testing.T) {
 	next(t, list)
 }
 
-// TestShortRestartCostsNoRequest restarts Redis within the time that a request may wait: nothing was sent, so the request is
-// answered once Redis is back.
+// TestShortRestartCostsNoRequest restarts Redis within the time that a request may wait: nothing was sent, so the
+// request is answered once Redis is back.
 func TestShortRestartCostsNoRequest(t *testing.T) {
 	r := peers.StartRedis(t)
 	s := openRedis(t, r.URL, Limits{Timeout: 20 * time.Second})

@@ -98,8 +98,8 @@ func (f *firing) start(op Op, after time.Duration, uncounted int, done func(Resp
 	}, done)
 }
 
-// end ends the claim. While Redis is unavailable, it tries again until the lease ends: an alarm whose claim is not ended
-// fires once more. Replaced alarms have other claims, so a repetition is harmless.
+// end ends the claim. While Redis is unavailable, it tries again until the lease ends: an alarm whose claim is not
+// ended fires once more. Replaced alarms have other claims, so a repetition is harmless.
 func (f *firing) end(op Op, after time.Duration, uncounted int) {
 	for until := time.Now().Add(f.lease); ; {
 		answered := make(chan Response, 1)

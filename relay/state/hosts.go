@@ -15,7 +15,8 @@ type (
 	Pool     = redisnet.Pool
 )
 
-// DefaultPrefix is the prefix of channels_redis, so that the state stays if a site names the Redis of its channel layer.
+// DefaultPrefix is the prefix of channels_redis, so that the state stays if a site names the Redis of its channel
+// layer.
 const DefaultPrefix = "asgi"
 
 // Connection is a Redis, or several, for the shared state alone. It implements [relay.ScriptPipeliner].
@@ -24,8 +25,8 @@ type Connection struct {
 	prefix string
 }
 
-// Connect returns a connection to hosts, which connects when it is used. Several hosts share the plugins among them. The
-// prefix begins all keys, after "edgerelay:state:".
+// Connect returns a connection to hosts, which connects when it is used. Several hosts share the plugins among them.
+// The prefix begins all keys, after "edgerelay:state:".
 func Connect(h Hosts, prefix string) (*Connection, error) {
 	if prefix == "" {
 		prefix = DefaultPrefix

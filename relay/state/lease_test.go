@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestAlarmInProgressKeepsItsLease: the pace of the renewals is that of the lease with which the alarm was claimed, so a
-// shorter lease of a new configuration must not end the claim in between.
+// TestAlarmInProgressKeepsItsLease: the pace of the renewals is that of the lease with which the alarm was claimed, so
+// a shorter lease of a new configuration must not end the claim in between.
 func TestAlarmInProgressKeepsItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := Open(nil, Limits{Lease: 30 * time.Second}, slog.New(slog.DiscardHandler))

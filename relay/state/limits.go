@@ -21,7 +21,8 @@ type Limits struct {
 	Lease time.Duration
 }
 
-// MinLease is the least lease: a node starts an alarm within a second of its claim, and renews the lease three times in it.
+// MinLease is the least lease: a node starts an alarm within a second of its claim, and renews the lease three times in
+// it.
 const MinLease = 3 * time.Second
 
 // WithDefaults replaces limits that are 0.

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Requests that fail in a batch, by type, quota or length, leave their neighbours of other plugins alone, and each request is
-// told its own result. A plugin that fills its half of the queue does not stop another one.
+// Requests that fail in a batch, by type, quota or length, leave their neighbours of other plugins alone, and each
+// request is told its own result. A plugin that fills its half of the queue does not stop another one.
 func TestNeighboursInABatch(t *testing.T) {
 	eachPlace(t, Limits{Bytes: 64 << 10, Keys: 50}, func(t *testing.T, s *Store) {
 		want(t, s, &Request{Plugin: "bad", Op: Push, Key: "list", Value: []byte("x"), Limit: 10}, OK, "")

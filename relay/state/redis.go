@@ -205,8 +205,8 @@ func rejection(result any) error {
 	return errors.New(strings.TrimPrefix(text, "ERR "))
 }
 
-// hadNoEffect reports whether a rejection holds for every write, so that the request had none, and another host may take
-// it: the host is a replica now.
+// hadNoEffect reports whether a rejection holds for every write, so that the request had none, and another host may
+// take it: the host is a replica now.
 func hadNoEffect(err error) bool { return strings.Contains(err.Error(), "READONLY") }
 
 // parse reads the script's result of a request. Any other result than one of the script has the status [Unavailable].

@@ -53,8 +53,8 @@ func (s *Store) Kind() string { return s.kind }
 // Trouble says in a line why requests fail at the moment; empty if they do not.
 func (s *Store) Trouble() string { return s.place.trouble() }
 
-// Start starts a request, without blocking. Requests that one goroutine starts take effect in the order of the calls. done
-// is called once, from another goroutine, and must return quickly.
+// Start starts a request, without blocking. Requests that one goroutine starts take effect in the order of the calls.
+// done is called once, from another goroutine, and must return quickly.
 func (s *Store) Start(r *Request, done func(Response)) {
 	began := time.Now()
 	if status := s.limits.Load().check(r); status != OK {

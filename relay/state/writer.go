@@ -31,8 +31,8 @@ const fenceScript = `redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2]) return 1`
 
 // writer sends the requests for a shard, in order: one batch at a time, of all requests that wait.
 //
-// A request that has had no answer may still be in a socket's buffer and take effect later. So after a failure, the writer
-// begins a session by writing the fence, and requests of earlier sessions that arrive after it have no effect.
+// A request that has had no answer may still be in a socket's buffer and take effect later. So after a failure, the
+// writer begins a session by writing the fence, and requests of earlier sessions that arrive after it have no effect.
 type writer struct {
 	place *redisPlace
 	shard int
@@ -231,9 +231,9 @@ func (w *writer) begin(ctx context.Context) error {
 	return nil
 }
 
-// read returns the responses, and the index of the first of the last requests that had no effect. Earlier requests without
-// effect are not sent again, because later ones have had theirs: these are unavailable. err is the last error that may
-// pass.
+// read returns the responses, and the index of the first of the last requests that had no effect. Earlier requests
+// without effect are not sent again, because later ones have had theirs: these are unavailable. err is the last error
+// that may pass.
 func read(batch []*queued, replies []relay.ScriptReply) (responses []Response, without int, err error) {
 	responses = make([]Response, len(batch))
 	for i := range batch {

@@ -14,9 +14,9 @@ func (*Client) ID() string {
 	return string(scratch[:min(max(n, 0), len(scratch))])
 }
 
-// Present reports whether the call is about a client. There is none in a continuation of a request that an event, a tick
-// or an alarm made. The continuation of a client that has left still knows its attachment, and other effects on it return
-// [ErrNoClient].
+// Present reports whether the call is about a client. There is none in a continuation of a request that an event, a
+// tick or an alarm made. The continuation of a client that has left still knows its attachment, and other effects on it
+// return [ErrNoClient].
 func (*Client) Present() bool { return hostConnectionID(scratch[:]) >= 0 }
 
 // Attachment returns the text that [Client.SetAttachment] stored, and "" before.
@@ -135,7 +135,8 @@ func effect(what string, code int32, malformed EffectError) error {
 }
 
 // Connect is a request to connect, with its client: what is sent, joined or attached here holds if the connection is
-// accepted. [Document.Text] reads id, path, query, params, user, user_key, user_name, address, headers and subprotocols.
+// accepted. [Document.Text] reads id, path, query, params, user, user_key, user_name, address, headers and
+// subprotocols.
 type Connect struct {
 	Client
 	Document
@@ -218,8 +219,9 @@ func RejectWith(status int) Admission { return 0x10000 + Admission(status) }
 // RejectBecause rejects the connection with the HTTP status 403, and logs the reason.
 func RejectBecause(reason string) Admission { return Admission(result([]byte(reason))) }
 
-// AdmitIf accepts if err is nil. Otherwise it logs the error and returns [AdmissionFailed]. The client gets the HTTP status
-// 403 if it cannot join a group, because of the name or of the plugin's setting join, and 503 for any other error.
+// AdmitIf accepts if err is nil. Otherwise it logs the error and returns [AdmissionFailed]. The client gets the HTTP
+// status 403 if it cannot join a group, because of the name or of the plugin's setting join, and 503 for any other
+// error.
 func AdmitIf(err error) Admission {
 	if err == nil {
 		return Accept

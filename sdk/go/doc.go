@@ -30,8 +30,8 @@
 //
 // Payload and the methods that read it stay as they are: the first edit makes a copy. An edit that cannot be made
 // changes nothing and reports false. The empty path is the whole payload, which edits refuse. If a member occurs twice,
-// an edit changes the first occurrence, which paths name, while browsers show the last one: for e.Remove(path) {} removes
-// all of them.
+// an edit changes the first occurrence, which paths name, while browsers show the last one: for e.Remove(path) {}
+// removes all of them.
 //
 // Plugins that answer clients are functions: see package function, [Client], [Shared], [Alarms] and [Fetch].
 //

@@ -117,8 +117,8 @@ func (e *Event) EditedPayload() []byte {
 	return e.Payload
 }
 
-// replace replaces the bytes from:to of the text by head and tail: an edit of path. at is the place in the payload as it
-// arrived, see [splice].
+// replace replaces the bytes from:to of the text by head and tail: an edit of path. at is the place in the payload as
+// it arrived, see [splice].
 func (e *Event) replace(path string, at, from, to int, head, tail []byte) {
 	text, out := e.EditedPayload(), e.edited
 	end := from + len(head) + len(tail)

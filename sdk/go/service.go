@@ -19,8 +19,8 @@ func wire(then []Continuation) string {
 }
 
 // Shared is the plugin's store that all nodes share. Requests begin after the hook has succeeded. Those of one client,
-// and those for events of one group, take effect in order. A request without [Then] needs no answer. Times to live are in
-// milliseconds; 0 means forever. Grant: shared.
+// and those for events of one group, take effect in order. A request without [Then] needs no answer. Times to live are
+// in milliseconds; 0 means forever. Grant: shared.
 var Shared shared
 
 type shared struct{}
@@ -40,14 +40,14 @@ func (shared) Delete(key string, then ...Continuation) error {
 	return requested("shared delete", hostSharedSet(key, "", 0, wire(then)))
 }
 
-// Swap stores a value if the present one is expected; an empty expected means that there is none. Otherwise the response
-// is a [Response.Conflict] and holds the present value.
+// Swap stores a value if the present one is expected; an empty expected means that there is none. Otherwise the
+// response is a [Response.Conflict] and holds the present value.
 func (shared) Swap(key, expected, value string, ttl int64, then ...Continuation) error {
 	return requested("shared swap", hostSharedSwap(key, expected, value, ttl, wire(then)))
 }
 
-// Add adds to a decimal number, 0 if the key is missing. The response is the sum, see [Response.Number]. ttl counts from
-// the key's first use.
+// Add adds to a decimal number, 0 if the key is missing. The response is the sum, see [Response.Number]. ttl counts
+// from the key's first use.
 func (shared) Add(key string, delta, ttl int64, then ...Continuation) error {
 	return requested("shared add", hostSharedAdd(key, delta, ttl, wire(then)))
 }

@@ -219,8 +219,8 @@ func OnSubscribe(size uint32, hook func(*Request) Answer) uint64 {
 	return uint64(hook(&request))
 }
 
-// OnTick is for the export ev_on_tick: hook runs at each interval of the grant tick, on every instance. It has no event:
-// emitted events need a group. An error discards the instance.
+// OnTick is for the export ev_on_tick: hook runs at each interval of the grant tick, on every instance. It has no
+// event: emitted events need a group. An error discards the instance.
 //
 //	//go:wasmexport ev_on_tick
 //	func OnTick() uint64 { return edgerelay.OnTick(hook) }

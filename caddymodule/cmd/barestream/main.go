@@ -26,8 +26,8 @@ func init() {
 
 func main() { caddycmd.Main() }
 
-// bareStream accepts each extended CONNECT, and ignores the bytes of clients. The body of a POST goes to all clients, as
-// one frame of text.
+// bareStream accepts each extended CONNECT, and ignores the bytes of clients. The body of a POST goes to all clients,
+// as one frame of text.
 type bareStream struct{}
 
 // CaddyModule implements [caddy.Module].

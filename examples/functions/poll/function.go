@@ -1,5 +1,5 @@
-// Command poll is an edge function for a live poll. Votes are in the shared store, so all nodes count together, and each
-// user has one vote.
+// Command poll is an edge function for a live poll. Votes are in the shared store, so all nodes count together, and
+// each user has one vote.
 package main
 
 import (
@@ -15,8 +15,8 @@ import (
 
 const (
 	maxOptions = 12
-	// boxes is the number of values that a poll's votes are divided among. A value of 64 KiB holds about 5,000 votes, and a
-	// call may make 16 requests.
+	// boxes is the number of values that a poll's votes are divided among. A value of 64 KiB holds about 5,000 votes, and
+	// a call may make 16 requests.
 	boxes = 8
 	// kept is how long a poll lasts after its last vote, in milliseconds.
 	kept = 30 * 24 * 3_600_000
@@ -66,8 +66,8 @@ func enter(c *edgerelay.Connect) edgerelay.Admission {
 	return edgerelay.AdmitIf(c.Send(`{"poll":` + string(edgerelay.Config()) + `}`))
 }
 
-// key is the key of a ballot box. Its value is the votes by option, such as 3,0,1, a blank, and the ballots. One swap adds
-// a ballot and counts it, so no failure comes between the two.
+// key is the key of a ballot box. Its value is the votes by option, such as 3,0,1, a blank, and the ballots. One swap
+// adds a ballot and counts it, so no failure comes between the two.
 func key(poll, box string) string { return "box " + poll + " " + box }
 
 // ballotLength is that of a ballot: the voter's mark, and a letter for the option.

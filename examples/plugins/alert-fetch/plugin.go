@@ -1,5 +1,5 @@
-// Command alert-fetch is an edgerelay plugin that makes a message in Slack of each job of AWX that fails. One of all nodes
-// sends it, whether browsers are open or not.
+// Command alert-fetch is an edgerelay plugin that makes a message in Slack of each job of AWX that fails. One of all
+// nodes sends it, whether browsers are open or not.
 package main
 
 import (

@@ -86,8 +86,8 @@ func onEvent(e *edgerelay.Event) edgerelay.Verdict {
 }
 
 // positionAt returns the position with which the event is delivered at a time. Meanwhile clients may have got later
-// events about other things, and they resume from two seconds before the last of them. Without a position, a client that
-// has missed an older event is told so.
+// events about other things, and they resume from two seconds before the last of them. Without a position, a client
+// that has missed an older event is told so.
 func (p *pending) positionAt(now int64) string {
 	if now-p.last > maxHeld {
 		return ""

@@ -1,6 +1,6 @@
 // Command licenses fills a folder with the terms of a release: LICENSE and NOTICE of this repository, and
-// THIRD_PARTY_LICENSES, which has the licenses of all Go modules whose code is in the binary, and of Go itself. Archives,
-// packages and the container image have these three files.
+// THIRD_PARTY_LICENSES, which has the licenses of all Go modules whose code is in the binary, and of Go itself.
+// Archives, packages and the container image have these three files.
 //
 //	go run ./internal/build/licenses <folder>
 //

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Certificates are PEM files: the certificate of an authority, a signed pair for a server on 127.0.0.1 and localhost, and
-// a signed pair for a client.
+// Certificates are PEM files: the certificate of an authority, a signed pair for a server on 127.0.0.1 and localhost,
+// and a signed pair for a client.
 type Certificates struct{ CA, Cert, Key, ClientCert, ClientKey string }
 
 // MakeCertificates creates files that are valid for a day.

@@ -29,8 +29,9 @@ type Controller struct {
 }
 
 // Users of the controller; UserIDs has their ids. Admin is a superuser. The file people.py lists the permissions of the
-// others: alice sees jobs 1, 42, 44 and 100, workflow job 7, ad hoc command 5 and number 3 of the three kinds of updates;
-// bob sees jobs 1 and 44; only admin sees job 43, workflow job 8, ad hoc command 6 and number 4 of the updates.
+// others: alice sees jobs 1, 42, 44 and 100, workflow job 7, ad hoc command 5 and number 3 of the three kinds of
+// updates; bob sees jobs 1 and 44; only admin sees job 43, workflow job 8, ad hoc command 6 and number 4 of the
+// updates.
 const (
 	Admin = "admin"
 	Alice = "alice"

@@ -124,22 +124,22 @@ func (l *Layer) SendMessage(group string, message map[string]any) {
 	l.do(10*time.Second, map[string]any{"op": "message", "group": group, "message": message})
 }
 
-// SendLiteral sends a message to a group. The message is a Python expression, such as {"type": "x", "data": b"\x00"}; inf
-// and nan are floats.
+// SendLiteral sends a message to a group. The message is a Python expression, such as {"type": "x", "data": b"\x00"};
+// inf and nan are floats.
 func (l *Layer) SendLiteral(group, message string) {
 	l.t.Helper()
 	l.do(10*time.Second, map[string]any{"op": "literal", "group": group, "message": message})
 }
 
-// Pace begins to emit {"n": start}, {"n": start+1}, ... to a group and continues after errors, until count events are sent
-// or [Layer.StopPacing] is called. The returned function waits for the end.
+// Pace begins to emit {"n": start}, {"n": start+1}, ... to a group and continues after errors, until count events are
+// sent or [Layer.StopPacing] is called. The returned function waits for the end.
 func (l *Layer) Pace(group string, start, count int, interval time.Duration) func() Paced {
 	l.t.Helper()
 	return l.pace(count, interval, map[string]any{"group": group, "start": start})
 }
 
-// PaceStored is Pace that writes the number of each event to a list of Redis before it emits the event, as AWX writes to
-// its database. The API of [OldSite] reads the list.
+// PaceStored is Pace that writes the number of each event to a list of Redis before it emits the event, as AWX writes
+// to its database. The API of [OldSite] reads the list.
 func (l *Layer) PaceStored(group, redisURL string, start, count int, interval time.Duration) func() Paced {
 	l.t.Helper()
 	return l.pace(count, interval, map[string]any{"group": group, "start": start, "store": redisURL})

@@ -1,9 +1,9 @@
 // Package peers starts the real peers of the relay for tests: Redis, a channels_redis channel layer in Python, a
 // controller of Django, Channels and Daphne, and the relay itself in a real Caddy.
 //
-// Every server listens on a free port of 127.0.0.1, keeps its files in the temporary directory of the test, and ends with
-// the test. A failed test prints the output of its processes. A missing program fails the test and names the Debian
-// packages; no test is skipped.
+// Every server listens on a free port of 127.0.0.1, keeps its files in the temporary directory of the test, and ends
+// with the test. A failed test prints the output of its processes. A missing program fails the test and names the
+// Debian packages; no test is skipped.
 //
 // The functions take a [testing.TB] and end the test on an error.
 package peers

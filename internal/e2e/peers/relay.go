@@ -33,12 +33,12 @@ type Relay struct {
 	file   string
 }
 
-// BinaryVariable names an environment variable with the path of the Caddy under test. Without it the tests build one from
-// the sources. The Caddy may come from xcaddy, or be built with -race: a data race fails the test.
+// BinaryVariable names an environment variable with the path of the Caddy under test. Without it the tests build one
+// from the sources. The Caddy may come from xcaddy, or be built with -race: a data race fails the test.
 const BinaryVariable = "EDGERELAY_CADDY"
 
-// StartRelay starts a Caddy with a Caddyfile and waits until the site and the admin API answer. In a Caddyfile, here and
-// in [Relay.Load], {$SITE} stands for the address of the site and {$ADMIN} for the address of the admin API.
+// StartRelay starts a Caddy with a Caddyfile and waits until the site and the admin API answer. In a Caddyfile, here
+// and in [Relay.Load], {$SITE} stands for the address of the site and {$ADMIN} for the address of the admin API.
 func StartRelay(t testing.TB, caddyfile string) *Relay {
 	t.Helper()
 	return StartRelayUnder(t, caddyfile)

@@ -28,8 +28,8 @@ type Sentinels struct {
 }
 
 // StartSentinels starts n sentinels that watch master under the name, and waits until the sentinels know each other and
-// the replicas. A master has failed after half a second without an answer. A password that is not empty is required. The
-// lines are added to the configuration of each sentinel.
+// the replicas. A master has failed after half a second without an answer. A password that is not empty is required.
+// The lines are added to the configuration of each sentinel.
 func StartSentinels(t testing.TB, name string, master *Redis, replicas, n int, password string,
 	lines ...string,
 ) *Sentinels {

@@ -60,8 +60,8 @@ func StartUWSGI(t testing.TB, workers int, options ...string) *UWSGI {
 
 func (u *UWSGI) countFile() string { return filepath.Join(u.dir, "count") }
 
-// StartPlainUWSGI starts a uWSGI with an application of one line on its http-socket, waits until it answers, and returns
-// its host:port.
+// StartPlainUWSGI starts a uWSGI with an application of one line on its http-socket, waits until it answers, and
+// returns its host:port.
 func StartPlainUWSGI(t testing.TB) (addr string) {
 	t.Helper()
 	app := filepath.Join(t.TempDir(), "app.py")

@@ -23,8 +23,8 @@ type Row struct {
 	Expected  int `json:"expected"`
 	Doubled   int `json:"doubled"`
 	Reordered int `json:"reordered"`
-	// LostBetween are events that no client of another node got, summed over the pairs of nodes, and by pair; Counted are those that
-	// the senders' counters have, by reason.
+	// LostBetween are events that no client of another node got, summed over the pairs of nodes, and by pair; Counted are
+	// those that the senders' counters have, by reason.
 	LostBetween int            `json:"lost_between_nodes"`
 	Pairs       map[string]int `json:"pairs,omitempty"`
 	Counted     map[string]int `json:"counted"`

@@ -8,8 +8,8 @@ import (
 // secret is that of the cluster.
 const secret = "a-long-secret-of-the-mesh-0123456789"
 
-// caddyfile is the configuration of a node. Its settings are the defaults, so that the figures hold for a usual site; the
-// text of resync makes losses visible to clients of AWX's dialect.
+// caddyfile is the configuration of a node. Its settings are the defaults, so that the figures hold for a usual site;
+// the text of resync makes losses visible to clients of AWX's dialect.
 func (s *Site) caddyfile(n *Node) string {
 	layer := fmt.Sprintf("channel_layer redis {\n\turl %s\n\tcapacity 10000\n\tresync `%s`\n}", n.redisURL(false), resyncFrame)
 	more := ""

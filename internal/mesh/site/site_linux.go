@@ -247,8 +247,8 @@ func (s *Site) AddBrowsers(n *Node, count int) {
 	}
 }
 
-// Begin waits for the full mesh, starts the emitters, and waits until each client gets events of each. From then on, events
-// are judged.
+// Begin waits for the full mesh, starts the emitters, and waits until each client gets events of each. From then on,
+// events are judged.
 func (s *Site) Begin() {
 	t := s.t
 	t.Helper()
@@ -285,8 +285,8 @@ func (s *Site) Begin() {
 // noticeDelay is longer than the time from a loss to its notice, which relays send once a second.
 const noticeDelay = 1300 * time.Millisecond
 
-// awaitQuiet waits until the notices about the time of the start have come. On a busy machine, subscriptions do not wait
-// until all peers know of them, and their clients are told.
+// awaitQuiet waits until the notices about the time of the start have come. On a busy machine, subscriptions do not
+// wait until all peers know of them, and their clients are told.
 func (s *Site) awaitQuiet() {
 	s.t.Helper()
 	began := time.Now()
@@ -397,7 +397,8 @@ func (s *Site) End() *judge.Report {
 	return report
 }
 
-// Expected returns the number of judged events of an emitter that a client of [Options.Each] groups is to receive, rounded.
+// Expected returns the number of judged events of an emitter that a client of [Options.Each] groups is to receive,
+// rounded.
 func (s *Site) Expected() int {
 	e := s.Nodes[0].emitter
 	return (len(e.emissions) - e.from) * s.options.Each / s.options.Groups

@@ -26,8 +26,8 @@ type Process struct {
 	err  error // of Wait; read after done is closed
 }
 
-// Start starts cmd. A failed test prints its standard error, and its standard output unless cmd.Stdout is set. The end of
-// the test kills the process.
+// Start starts cmd. A failed test prints its standard error, and its standard output unless cmd.Stdout is set. The end
+// of the test kills the process.
 func Start(t testing.TB, name string, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{Name: name, cmd: cmd, done: make(chan struct{})}

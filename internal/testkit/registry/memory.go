@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// Memory is a registry in memory, as the OCI distribution specification describes it. A test that changes the fields does
-// so while no request is in progress.
+// Memory is a registry in memory, as the OCI distribution specification describes it. A test that changes the fields
+// does so while no request is in progress.
 type Memory struct {
 	mu sync.Mutex
 	// Blobs has the blobs by digest, and Manifests the manifests by tag and by digest.

@@ -1,5 +1,5 @@
-// Package wstest has WebSocket clients for tests: Client behaves like a browser, Raw is cheap enough for crowds, and Wire
-// sends arbitrary bytes.
+// Package wstest has WebSocket clients for tests: Client behaves like a browser, Raw is cheap enough for crowds, and
+// Wire sends arbitrary bytes.
 package wstest
 
 import (
@@ -14,7 +14,8 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Client behaves like a browser: it answers pings and reads without being asked. Several goroutines may call its methods.
+// Client behaves like a browser: it answers pings and reads without being asked. Several goroutines may call its
+// methods.
 type Client struct {
 	conn   *websocket.Conn
 	frames chan message
@@ -38,9 +39,8 @@ var ErrBinary = errors.New("a binary frame came; all frames are to be text")
 // script hangs.
 const readAhead = 1024
 
-// Dial opens a WebSocket. The URL may begin with http://. The handshake carries the header, and asks for the subprotocols
-// in it. The response of a rejected
-// handshake gives the reason. The connection ends with the test.
+// Dial opens a WebSocket. The URL may begin with http://. The handshake carries the header, and asks for the
+// subprotocols in it. The response of a rejected handshake gives the reason. The connection ends with the test.
 func Dial(t testing.TB, url string, header http.Header) (*Client, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

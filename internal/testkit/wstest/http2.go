@@ -22,8 +22,8 @@ type HTTP2 struct {
 	url  string
 }
 
-// DialHTTP2 connects to an http:// or https:// URL without a path; certificates are not checked. The connection ends with
-// the test.
+// DialHTTP2 connects to an http:// or https:// URL without a path; certificates are not checked. The connection ends
+// with the test.
 func DialHTTP2(t testing.TB, url string) (*HTTP2, error) {
 	scheme, host, _ := strings.Cut(url, "://")
 	conn, err := net.DialTimeout("tcp", host, wireWait)
@@ -48,8 +48,8 @@ func DialHTTP2(t testing.TB, url string) (*HTTP2, error) {
 }
 
 // Connect sends an extended CONNECT for a path, with the version of WebSocket and more header lines, which replace
-// others. A line without a value removes the header. If the status is 200, the Wire is the stream. Otherwise the body is
-// read.
+// others. A line without a value removes the header. If the status is 200, the Wire is the stream. Otherwise the body
+// is read.
 func (c *HTTP2) Connect(path string, headers ...string) (*Wire, *http.Response, string, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	timer := time.AfterFunc(wireWait, cancel)

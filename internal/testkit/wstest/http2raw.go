@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// RawHTTP2 is an HTTP/2 client that sends frame by frame, valid or not, without TLS. It never opens the server's windows
-// by itself. Its methods are for one goroutine.
+// RawHTTP2 is an HTTP/2 client that sends frame by frame, valid or not, without TLS. It never opens the server's
+// windows by itself. Its methods are for one goroutine.
 type RawHTTP2 struct {
 	*http2.Framer
 	// Conn is the TCP connection.

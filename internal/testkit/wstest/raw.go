@@ -141,8 +141,8 @@ func (r *Raw) Next(within time.Duration) (string, error) {
 	}
 }
 
-// Subscribe reads the greeting, subscribes to one group and waits for the answer. The token must be the cookie csrftoken
-// of the handshake.
+// Subscribe reads the greeting, subscribes to one group and waits for the answer. The token must be the cookie
+// csrftoken of the handshake.
 func (r *Raw) Subscribe(token, group string) error {
 	kind, item, _ := strings.Cut(group, "-")
 	if err := r.Send(fmt.Sprintf(`{"groups": {%q: [%q]}, "xrftoken": %q}`, kind, item, token)); err != nil {

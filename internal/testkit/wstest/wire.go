@@ -81,8 +81,8 @@ func (w *Wire) Chop(text string, n int) error {
 	return nil
 }
 
-// Handshake returns a valid handshake for a path. Each given header line, such as "Upgrade: h2c", replaces all lines of the
-// same name. A line without a value removes the header.
+// Handshake returns a valid handshake for a path. Each given header line, such as "Upgrade: h2c", replaces all lines of
+// the same name. A line without a value removes the header.
 func (w *Wire) Handshake(path string, headers ...string) string {
 	lines := []string{
 		"Host: " + w.Host, "Upgrade: websocket", "Connection: Upgrade",

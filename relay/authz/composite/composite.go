@@ -34,8 +34,8 @@ var (
 	_ relay.ProfiledLogin       = (*credentials)(nil)
 )
 
-// New returns an authorizer with a single member. The clients of first stay as they are: they outlive a change from first
-// alone to a composite, and back.
+// New returns an authorizer with a single member. The clients of first stay as they are: they outlive a change from
+// first alone to a composite, and back.
 func New(first relay.Authorizer) *Authorizer {
 	return &Authorizer{first: first, members: map[string]*Member{}}
 }
@@ -73,7 +73,8 @@ func (a *Authorizer) Each(f func(name string, member relay.Authorizer)) {
 	}
 }
 
-// Member is an authorizer within a composite. It authenticates the clients that the composite will know as the member's.
+// Member is an authorizer within a composite. It authenticates the clients that the composite will know as the
+// member's.
 type Member struct {
 	relay.Authorizer
 	name string

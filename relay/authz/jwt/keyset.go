@@ -77,8 +77,8 @@ func newKeySet(s Settings) (*keySet, error) {
 	return &keySet{url: s.JWKS, shown: u.Redacted(), client: client, refresh: s.Refresh, maxAge: s.MaxAge, timeout: s.Timeout}, nil
 }
 
-// current returns the keys. A set that is due is fetched in the background; one that is overdue, before current returns.
-// The error means that no key set could be fetched for too long.
+// current returns the keys. A set that is due is fetched in the background; one that is overdue, before current
+// returns. The error means that no key set could be fetched for too long.
 func (s *keySet) current(ctx context.Context) ([]*key, error) {
 	if s.url == "" {
 		return s.keys, nil
@@ -111,8 +111,8 @@ func (s *keySet) current(ctx context.Context) ([]*key, error) {
 	return s.keys, nil
 }
 
-// afterUnknown returns the keys after a token with an unknown key id: those of another fetch, unless there was one within
-// the last minute.
+// afterUnknown returns the keys after a token with an unknown key id: those of another fetch, unless there was one
+// within the last minute.
 func (s *keySet) afterUnknown(ctx context.Context) ([]*key, error) {
 	if s.url == "" {
 		return s.keys, nil

@@ -6,8 +6,8 @@ import (
 )
 
 // find returns the token of a handshake, and the subprotocol to answer if the token is in one. The first source that
-// has a token counts, even if the token turns out to be invalid. Without a token, awaited reports whether one may come in
-// the first message.
+// has a token counts, even if the token turns out to be invalid. Without a token, awaited reports whether one may come
+// in the first message.
 func (a *Authorizer) find(r *http.Request) (token, subprotocol string, awaited bool) {
 	for _, s := range a.settings.Sources {
 		switch s.Kind {

@@ -199,8 +199,8 @@ func (a *Authorizer) authorize(
 	return err
 }
 
-// keyOf returns a text that is equal for handshakes of one login; empty for one without credentials, about which the site
-// is not asked. The host is a part of it: a site that serves several hosts may have other users on each.
+// keyOf returns a text that is equal for handshakes of one login; empty for one without credentials, about which the
+// site is not asked. The host is a part of it: a site that serves several hosts may have other users on each.
 func (a *Authorizer) keyOf(c *credentials) string {
 	cookies, _ := authority.CookieKey(c.cookie, a.settings.SessionCookie)
 	if cookies == "" && c.authorization == "" && len(c.headers) == 0 && !strings.Contains(c.uri, "?") {

@@ -175,8 +175,8 @@ func (c *client) request(ctx context.Context, of *credentials, group string) (*h
 	return req, nil
 }
 
-// ask sends a question after waiting for the requester's turn. relay.ErrUnauthenticated and relay.ErrDenied are answers;
-// any other error means that there is none.
+// ask sends a question after waiting for the requester's turn. relay.ErrUnauthenticated and relay.ErrDenied are
+// answers; any other error means that there is none.
 func (c *client) ask(ctx context.Context, of *credentials, by authority.Requester, group string) (*answer, error) {
 	release, err := c.queue.Acquire(ctx, by)
 	if err != nil {

@@ -173,7 +173,8 @@ func (p *Postgres) session(ctx context.Context, nodes map[string]webNode, found 
 	}
 }
 
-// beat announces this node. A stop meanwhile does not interrupt it, which would close the connection that says farewell.
+// beat announces this node. A stop meanwhile does not interrupt it, which would close the connection that says
+// farewell.
 func (p *Postgres) beat(ctx context.Context, conn *pgx.Conn) error {
 	beating, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
 	defer cancel()

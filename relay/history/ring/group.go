@@ -219,8 +219,8 @@ func (g *group) read(q relay.HistoryQuery) (p relay.HistoryPage) {
 	return p
 }
 
-// behind returns the index of the first entry for a client that resumes from a position. It is the position's own entry:
-// a plugin may have made several texts of the event, of which the client has the first.
+// behind returns the index of the first entry for a client that resumes from a position. It is the position's own
+// entry: a plugin may have made several texts of the event, of which the client has the first.
 func (g *group) behind(after relay.Position) int {
 	if g.mixed { // A client may lack events that were on their way from elsewhere.
 		after = relay.Position{Micros: after.Micros - relay.HistorySlack}

@@ -11,8 +11,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// kind is the first byte of a member of a group's sorted set. Events have their time in microseconds as score. All other
-// entries have the negative of their time, so that they are read without texts, and survive when events are removed.
+// kind is the first byte of a member of a group's sorted set. Events have their time in microseconds as score. All
+// other entries have the negative of their time, so that they are read without texts, and survive when events are
+// removed.
 type kind byte
 
 const (
@@ -29,8 +30,8 @@ const (
 	// sealedTypedKind: mark, the same from the kind on, encrypted.
 	typedKind       kind = 't'
 	sealedTypedKind kind = 'T'
-	// anchorKind: mark. The position of the newest removed event: nothing is missing behind it, and everything before it is
-	// gone.
+	// anchorKind: mark. The position of the newest removed event: nothing is missing behind it, and everything before it
+	// is gone.
 	anchorKind kind = 'a'
 	// baseKind: mark, marks of gaps. A position behind which nothing is missing but events that are in the history. The
 	// gaps were there before.

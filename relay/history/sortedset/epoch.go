@@ -144,9 +144,9 @@ func (h *host) intact(a *head) (bool, error) {
 // establishTries bounds the attempts to agree with other nodes.
 const establishTries = 5
 
-// establish makes the host intact: it reads or creates the key, and records a gap of all groups if entries may have been
-// lost. replace: a key of other settings is replaced.
-// See docs/decisions/history.md#how-does-a-node-notice-that-redis-was-wiped-or-restarted
+// establish makes the host intact: it reads or creates the key, and records a gap of all groups if entries may have
+// been lost. replace: a key of other settings is replaced. See
+// docs/decisions/history.md#how-does-a-node-notice-that-redis-was-wiped-or-restarted
 func (h *host) establish(ctx context.Context, replace bool) error {
 	h.loading.Lock()
 	defer h.loading.Unlock()

@@ -76,8 +76,8 @@ func (v *view) lacks(l lateness, at relay.Position) bool {
 }
 
 // unsure reports whether events that came after a position, and before it by their time, may have been removed: clocks
-// of emitters differ, as late entries show, and the position is close to the anchor. Another node may not have noted yet
-// that such an event was late for its clients.
+// of emitters differ, as late entries show, and the position is close to the anchor. Another node may not have noted
+// yet that such an event was late for its clients.
 func (v *view) unsure(at relay.Position) bool {
 	return !v.floor.IsZero() && at.Micros-relay.HistorySlack < v.floor.Micros &&
 		slices.ContainsFunc(v.lates, func(l lateness) bool { return l.from <= at.Micros && l.to >= v.floor.Micros })

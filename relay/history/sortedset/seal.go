@@ -113,8 +113,8 @@ func (h *hasher) sum(micros int64, mark uint64, group string, text []byte) [sha2
 	return sum
 }
 
-// mark returns the mark of an event's position. An event with a type has another one than an event without, even if their
-// texts are equal.
+// mark returns the mark of an event's position. An event with a type has another one than an event without, even if
+// their texts are equal.
 func (h *hasher) mark(ev *relay.Event, micros int64) uint64 {
 	of := ev.Group
 	if ev.Type != "" {

@@ -110,8 +110,8 @@ func (s *Store) SetPolicy(p relay.HistoryPolicy) error {
 	return nil
 }
 
-// SetEncryptionKeys replaces the keys. Nothing has a position before the next Load, if encryption was off and is now on,
-// or the other way round.
+// SetEncryptionKeys replaces the keys. Nothing has a position before the next Load, if encryption was off and is now
+// on, or the other way round.
 func (s *Store) SetEncryptionKeys(keys []string) {
 	s.applying.Lock()
 	defer s.applying.Unlock()
@@ -154,8 +154,8 @@ const latestMicros = 1 << 53
 // future would stand behind all later ones.
 const aheadMax = 10_000_000
 
-// Identify returns the position of an event that was sent at a time, and zero if the group has no history, the key is unknown, or the event is
-// from the future. It is called before clients get the event.
+// Identify returns the position of an event that was sent at a time, and zero if the group has no history, the key is
+// unknown, or the event is from the future. It is called before clients get the event.
 func (s *Store) Identify(ev *relay.Event, micros int64) relay.Position {
 	group := ev.Group
 	h := s.host(group)
@@ -188,8 +188,8 @@ func (s *Store) Limits(group string) (relay.HistoryLimits, bool) {
 // host returns the host of a group.
 func (s *Store) host(group string) *host { return s.hosts[s.ring.Index(group)] }
 
-// nextGap returns a new position of a gap: just behind the newest event that clients of this node have, so that a resume
-// from there includes what this node has not read yet, however far it is behind.
+// nextGap returns a new position of a gap: just behind the newest event that clients of this node have, so that a
+// resume from there includes what this node has not read yet, however far it is behind.
 func (s *Store) nextGap(newest int64) relay.Position {
 	for {
 		last := s.lastGap.Load()

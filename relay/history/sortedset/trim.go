@@ -225,8 +225,8 @@ func (h *host) walkNewest(ctx context.Context, t *trimming, _ int) error {
 	}
 }
 
-// remove removes the events up to the cut, and superfluous entries. Late writes below the anchor are ignored by readers,
-// and removed the next time.
+// remove removes the events up to the cut, and superfluous entries. Late writes below the anchor are ignored by
+// readers, and removed the next time.
 func (h *host) remove(ctx context.Context, t *trimming) (removed int, err error) {
 	key := h.store.groupKey(t.name)
 	floor := t.view.floor

@@ -126,8 +126,8 @@ func (g *group) added(s *Store, events []*relay.Event) {
 	}
 }
 
-// Wrote takes the replies to the commands that Commands returned for the events: nil or an error reply for each. After a
-// broken connection, the same events are passed to Commands again instead. Wrote does not block.
+// Wrote takes the replies to the commands that Commands returned for the events: nil or an error reply for each. After
+// a broken connection, the same events are passed to Commands again instead. Wrote does not block.
 func (s *Store) Wrote(events []relay.Event, replies []error) {
 	var failed []string
 	var cause error

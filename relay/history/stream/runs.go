@@ -11,9 +11,8 @@ import (
 
 // runs are the masters of the cluster, each by the run ID that it made when it started, and the replication ID that it
 // made when it became a master. A stream notes those of its master. If the stream is found on another one, either the
-// slot has moved, with all of its keys, and the earlier master still is one, or the earlier master was lost, and confirmed
-// writes with it.
-// See docs/decisions/history.md#why-does-a-stream-note-its-server
+// slot has moved, with all of its keys, and the earlier master still is one, or the earlier master was lost, and
+// confirmed writes with it. See docs/decisions/history.md#why-does-a-stream-note-its-server
 type runs struct {
 	mu   sync.Mutex // held while the masters are asked
 	live map[string]bool

@@ -97,8 +97,8 @@ func (s *Store) keys(group string) []string {
 // a client of a quiet group can resume for as long as nothing is missing.
 func hashLife(age time.Duration) time.Duration { return max(24*time.Hour, 2*age) }
 
-// Record implements [relay.History]. The publisher has stored the events. An event without a number is in no stream, and
-// one with a peer's position is not in this one: clients that resume would miss it.
+// Record implements [relay.History]. The publisher has stored the events. An event without a number is in no stream,
+// and one with a peer's position is not in this one: clients that resume would miss it.
 func (s *Store) Record(events []relay.Event) {
 	var holes []string
 	for i := range events {
@@ -182,8 +182,8 @@ func (s *Store) see(micros int64) {
 }
 
 // learnClock notes Redis's time in an answer to a command of the time asked. The clock may seem to be ahead by the time
-// that the answer took, and never behind: a gap must not be before the events that it concerns. Nor may it be far behind
-// them, so slow answers do not count.
+// that the answer took, and never behind: a gap must not be before the events that it concerns. Nor may it be far
+// behind them, so slow answers do not count.
 func (s *Store) learnClock(micros int64, asked time.Time) {
 	if time.Since(asked) < slowAnswer {
 		s.ahead.Store(micros - asked.UnixMicro())

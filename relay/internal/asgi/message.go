@@ -77,7 +77,8 @@ func NewCodec(serializer string, keys []string) (Codec, error) {
 }
 
 // Decode decodes a message as Redis keeps it. Text is a part of raw, unless raw is encrypted. With any, messages of
-// types that AWX does not use have an Object; if one cannot be made, the error wraps [ErrObject], and Channels are known.
+// types that AWX does not use have an Object; if one cannot be made, the error wraps [ErrObject], and Channels are
+// known.
 func (c *Codec) Decode(raw []byte, any bool) (Message, error) {
 	if len(raw) < c.Random {
 		return Message{}, errTooShort

@@ -41,8 +41,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// BenchmarkDecodeObject reads messages with types of their own: a chat message of 100 bytes, and the state of an order of
-// 2 KiB with numbers, lists and nested objects; and the same messages while they are not wanted.
+// BenchmarkDecodeObject reads messages with types of their own: a chat message of 100 bytes, and the state of an order
+// of 2 KiB with numbers, lists and nested objects; and the same messages while they are not wanted.
 func BenchmarkDecodeObject(b *testing.B) {
 	order := `{"id": 4711, "total": 99.5, "open": true, "note": null, "customer": {"name": "J\u00f6rg", "vip": false}, "lines": [`
 	for i := range 20 {

@@ -177,8 +177,8 @@ func isLayers(name []byte) bool {
 }
 
 // name appends the name of a member, as json.dumps converts it. For keys of a dict that get the same name, such as 1
-// and "1", json.dumps writes two members. Browsers take the last one, and plugins would find the first: only the last is
-// written.
+// and "1", json.dumps writes two members. Browsers take the last one, and plugins would find the first: only the last
+// is written.
 func (u *unpacker) name(dst []byte) (_ []byte, err error) {
 	switch msgp.NextType(u.b) {
 	case msgp.StrType:

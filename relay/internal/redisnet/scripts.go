@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// notRun are the codes of errors for commands that Redis rejects before they run. Another node of the cluster, or the same
-// host a little later, may run them.
+// notRun are the codes of errors for commands that Redis rejects before they run. Another node of the cluster, or the
+// same host a little later, may run them.
 var notRun = []string{
 	"NOSCRIPT", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "BUSY",
 }

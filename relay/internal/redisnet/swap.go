@@ -12,8 +12,8 @@ import (
 // claimPrefix begins the keys of claims. It is outside the layers' prefixes, under which Django deletes all keys.
 const claimPrefix = "edgerelay:claim:"
 
-// swapSource changes a claim whose text is ARGV[1] to ARGV[2], for ARGV[3] milliseconds, and returns its text afterwards.
-// A change that arrives again finds its result in place and returns the same.
+// swapSource changes a claim whose text is ARGV[1] to ARGV[2], for ARGV[3] milliseconds, and returns its text
+// afterwards. A change that arrives again finds its result in place and returns the same.
 const swapSource = `local v=redis.call('GET',KEYS[1]) or ''
 if v~=ARGV[1] then return v end
 if ARGV[2]=='' then redis.call('DEL',KEYS[1]) else redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) end
@@ -29,8 +29,8 @@ type ClaimStore struct {
 	Before string
 }
 
-// SwapClaims implements [relay.ClaimKeeper], in one round trip. The pipeline sends the whole script with each change: it is
-// short, and a host that has restarted would not know its hash.
+// SwapClaims implements [relay.ClaimKeeper], in one round trip. The pipeline sends the whole script with each change:
+// it is short, and a host that has restarted would not know its hash.
 func (s ClaimStore) SwapClaims(ctx context.Context, swaps []relay.ClaimSwap) ([]string, error) {
 	pipe := s.Client.Pipeline()
 	results := make([]*goredis.Cmd, len(swaps))

@@ -93,7 +93,8 @@ func (p *progress) next(ev stream.Published) step {
 	return deliver
 }
 
-// resumed begins to fill an interruption, and returns false if the stream cannot tell which events were missed. b.mu is held.
+// resumed begins to fill an interruption, and returns false if the stream cannot tell which events were missed. b.mu is
+// held.
 func (b *Broker) resumed(g *group) bool {
 	p := &g.Value.progress
 	if p.last.IsZero() || b.historyOf(g.Key) == nil {

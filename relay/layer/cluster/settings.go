@@ -105,8 +105,8 @@ func (s *Settings) dial(ctx context.Context, network, addr string) (net.Conn, er
 	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, addr)
 }
 
-// Clients returns a client for each of the addresses, and a function that closes all clients. The clients serve checks of
-// the nodes; the layer itself does not use them.
+// Clients returns a client for each of the addresses, and a function that closes all clients. The clients serve checks
+// of the nodes; the layer itself does not use them.
 func (s *Settings) Clients() (list []*goredis.Client, closeAll func()) {
 	for _, a := range s.Addresses {
 		list = append(list, goredis.NewClient(&goredis.Options{

@@ -314,7 +314,8 @@ func (b *Broker) Set(ctx context.Context, key, value string, lifetime time.Durat
 	return redisnet.Set(ctx, b.hosts.Client(0), key, value, lifetime)
 }
 
-// SwapClaims implements [relay.ClaimKeeper]. All claims are on the first host, in database 0: pub/sub spans the databases.
+// SwapClaims implements [relay.ClaimKeeper]. All claims are on the first host, in database 0: pub/sub spans the
+// databases.
 func (b *Broker) SwapClaims(ctx context.Context, swaps []relay.ClaimSwap) ([]string, error) {
 	return redisnet.ClaimStore{
 		Client: b.hosts.Client(0), Prefix: b.place.Prefix, Before: "redis.call('SELECT',0)\n",

@@ -39,8 +39,8 @@ func TestRejectedWritesCauseNoBusyLoop(t *testing.T) {
 	c.once(t, 1)
 }
 
-// Whenever a command is sent, a group is joined and another is left, so that a reconciler always has something to do. That
-// must not delay the renewal of memberships.
+// Whenever a command is sent, a group is joined and another is left, so that a reconciler always has something to do.
+// That must not delay the renewal of memberships.
 func TestRenewalDuringConstantJoins(t *testing.T) {
 	t.Parallel()
 	r := peers.StartRedis(t)

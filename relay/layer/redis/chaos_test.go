@@ -164,8 +164,8 @@ func (c *chaos) join(k *keeper, group string) {
 	}
 }
 
-// Nodes are killed, end, join, leave, are slow, and lose their memberships and connections. No resume misses an event in
-// silence.
+// Nodes are killed, end, join, leave, are slow, and lose their memberships and connections. No resume misses an event
+// in silence.
 func TestNoSilentHoles(t *testing.T) {
 	for _, wipes := range []bool{false, true} {
 		t.Run(fmt.Sprint("wipes ", wipes), func(t *testing.T) {

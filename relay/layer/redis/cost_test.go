@@ -56,8 +56,8 @@ func newTap(t *testing.T, server *peers.Redis) *tap {
 	return p
 }
 
-// An event on an idle node costs Redis two commands, which travel in one piece: one round trip after the wake-up the node
-// has the event.
+// An event on an idle node costs Redis two commands, which travel in one piece: one round trip after the wake-up the
+// node has the event.
 func TestAnIdleNodeReadsAnEventInOneRoundTrip(t *testing.T) {
 	server := peers.StartRedis(t)
 	proxy := newTap(t, server)

@@ -17,11 +17,12 @@ import (
 // Dead nodes have to be removed from their groups: with AWX's settings a membership lasts for years, and emitters fill
 // a dead member's channel key until it is full. So nodes watch each other. On each host, a node keeps a key that
 // expires soon, the beat, and its name in a set, the roster. If a beat stays missing, another node, such as the dead
-// node's successor, removes the dead node. Members without an entry in the roster, such as Daphne and every other Python
-// process, are never touched. The keys are outside the prefix, under which Django deletes all keys. Redis expires the
-// beat, and the wait uses a monotonic clock, so a step of a wall clock makes no node look dead.
+// node's successor, removes the dead node. Members without an entry in the roster, such as Daphne and every other
+// Python process, are never touched. The keys are outside the prefix, under which Django deletes all keys. Redis
+// expires the beat, and the wait uses a monotonic clock, so a step of a wall clock makes no node look dead.
 //
-// With a history, the beat tells how well the mailbox is read, and is kept for longer: its remaining lifetime is its age.
+// With a history, the beat tells how well the mailbox is read, and is kept for longer: its remaining lifetime is its
+// age.
 
 // beatTimes are the periods of the heartbeat.
 type beatTimes struct {
@@ -30,7 +31,8 @@ type beatTimes struct {
 	missing time.Duration // from the first missing beat until a node is dead
 }
 
-// usualBeat makes a node dead 40 to 55 seconds after the last beat: not much sooner than messages expire, and not later.
+// usualBeat makes a node dead 40 to 55 seconds after the last beat: not much sooner than messages expire, and not
+// later.
 var usualBeat = beatTimes{every: 5 * time.Second, lasts: 30 * time.Second, missing: 15 * time.Second}
 
 // historyBeat makes a node dead 28 to 34 seconds after the last beat, so that its unread messages are in the history

@@ -8,8 +8,8 @@ import (
 // finishMax bounds the reading of a mailbox that stays: messages keep coming.
 const finishMax = 2 * time.Second
 
-// outliveMin is how long a membership outlives its node at least, however short the age of the history is: emitters must
-// not remove a membership whose messages wait for another node to adopt them, because it tells their group.
+// outliveMin is how long a membership outlives its node at least, however short the age of the history is: emitters
+// must not remove a membership whose messages wait for another node to adopt them, because it tells their group.
 const outliveMin = 2 * time.Minute
 
 // stays reports whether this node's mailbox on a host outlives the node: the groups with history there have to be

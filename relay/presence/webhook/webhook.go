@@ -18,8 +18,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/presence"
 )
 
-// SignatureHeader is the header with the signature of a request: "t=<Unix time>,v1=<hex>", where v1 is the HMAC-SHA256 of
-// the time, a full stop and the body.
+// SignatureHeader is the header with the signature of a request: "t=<Unix time>,v1=<hex>", where v1 is the HMAC-SHA256
+// of the time, a full stop and the body.
 const SignatureHeader = "Edgerelay-Signature"
 
 // maxResponse is the part of a response that is read, so that the connection can be used again.
@@ -33,8 +33,8 @@ type Hook struct {
 	now     func() time.Time
 }
 
-// New returns a webhook that calls url. key signs the requests; without a key, they are not signed. transport sends them;
-// nil is a transport of the webhook's own.
+// New returns a webhook that calls url. key signs the requests; without a key, they are not signed. transport sends
+// them; nil is a transport of the webhook's own.
 func New(url, key string, transport http.RoundTripper) *Hook {
 	if transport == nil {
 		transport = &http.Transport{

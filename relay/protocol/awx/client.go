@@ -86,8 +86,8 @@ func (c *Client) checkToken(m message) error {
 	return nil
 }
 
-// apply makes the groups of a message the client's. With strict, which is for a client without a response yet, a message
-// without an allowed group is an error that tells why the first group is denied.
+// apply makes the groups of a message the client's. With strict, which is for a client without a response yet, a
+// message without an allowed group is an error that tells why the first group is denied.
 func (c *Client) apply(m message, strict bool) error {
 	if !m.hasGroups {
 		return nil

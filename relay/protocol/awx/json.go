@@ -8,10 +8,10 @@ const (
 	maxCounterDigits = 15
 )
 
-// scanJSON reports whether a text is one JSON value, by RFC 8259, with at most [maxDepth] levels; the engine has checked
-// that the text is UTF-8. Of an object, it also returns the digits of the member "counter", if that is an integer; of
-// several, the last counts. One pass does both, in half the time of encoding/json.
-// See docs/decisions/protocol-and-authz.md#why-is-there-a-json-scanner-for-events
+// scanJSON reports whether a text is one JSON value, by RFC 8259, with at most [maxDepth] levels; the engine has
+// checked that the text is UTF-8. Of an object, it also returns the digits of the member "counter", if that is an
+// integer; of several, the last counts. One pass does both, in half the time of encoding/json. See
+// docs/decisions/protocol-and-authz.md#why-is-there-a-json-scanner-for-events
 func scanJSON(text []byte) (counter []byte, ok bool) {
 	s := jsonScanner{text: text}
 	for state := scanValue; ; {

@@ -128,8 +128,9 @@ func (c *Client) Ask(r Request) {
 	}
 }
 
-// Begin answers a request. With strict, a request without an allowed group is an error, which wraps [relay.ErrDenied] if
-// the groups are denied, and [relay.ErrExpired] if the login has expired; the error of a bad request is a [RequestError].
+// Begin answers a request. With strict, a request without an allowed group is an error, which wraps [relay.ErrDenied]
+// if the groups are denied, and [relay.ErrExpired] if the login has expired; the error of a bad request is a
+// [RequestError].
 func (c *Client) Begin(r Request, strict bool) error {
 	var err error
 	if !r.trusted {

@@ -36,8 +36,8 @@ func parseSince(raw json.RawMessage) (s since) {
 	return s
 }
 
-// resume returns the client's wish for a group, nil if there is none. A value that is no wish is answered like a position
-// that the history does not have: the client keeps its subscription and hears that it may have missed events.
+// resume returns the client's wish for a group, nil if there is none. A value that is no wish is answered like a
+// position that the history does not have: the client keeps its subscription and hears that it may have missed events.
 // See docs/decisions/protocol-and-authz.md#why-does-an-unreadable-position-cost-no-subscription
 func (s *since) resume(group string) *relay.Resume {
 	if s.unreadable {

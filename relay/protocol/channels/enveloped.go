@@ -7,9 +7,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// Enveloped is the [relay.Format] of a route's clients that get the group and the position of each event: those of event
-// streams and long polls. An event is an object of the subprotocol edgerelay.events.v1, in which "text" is the route's
-// frame, or "binary" is its base64. All else is as on the route.
+// Enveloped is the [relay.Format] of a route's clients that get the group and the position of each event: those of
+// event streams and long polls. An event is an object of the subprotocol edgerelay.events.v1, in which "text" is the
+// route's frame, or "binary" is its base64. All else is as on the route.
 type Enveloped struct {
 	*Route
 	relay.HistoryFormat // of the subprotocol

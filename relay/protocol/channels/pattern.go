@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Pattern is the path of a route. A segment may have wildcards, as in /ws/chat-*/, and parameters: {id} matches any text
-// within the segment, {id:[0-9]+} what the regular expression matches. "*" as the last segment matches any rest. A
+// Pattern is the path of a route. A segment may have wildcards, as in /ws/chat-*/, and parameters: {id} matches any
+// text within the segment, {id:[0-9]+} what the regular expression matches. "*" as the last segment matches any rest. A
 // pattern matches with and without a slash at the end, and, like Caddy's path matcher, in upper and lower case.
 type Pattern struct {
 	source   string

@@ -54,7 +54,8 @@ func findMembers(text []byte, names []name, spans []span) bool {
 	return at < len(text) && text[at] == '}'
 }
 
-// place stores the place of a member under its name, which may stand several times from index i on. It returns how often.
+// place stores the place of a member under its name, which may stand several times from index i on. It returns how
+// often.
 func place(names []name, spans []span, i int, s span) (times int) {
 	for j := i; j < len(names); j++ {
 		if names[j].text == names[i].text {

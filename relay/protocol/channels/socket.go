@@ -45,8 +45,8 @@ func NewSocket(deflates bool) *Socket { return &Socket{deflates: deflates, held:
 // Deflates implements [relay.Deflater].
 func (s *Socket) Deflates() bool { return s.deflates }
 
-// Choose implements [relay.Deflater]. Frames are plain as long as they may be kept back: the client gets the first frames
-// before them.
+// Choose implements [relay.Deflater]. Frames are plain as long as they may be kept back: the client gets the first
+// frames before them.
 func (s *Socket) Choose(c *relay.Compressed) relay.Form {
 	s.mu.Lock()
 	conn, held := s.conn, s.held
@@ -177,8 +177,8 @@ func (s *Socket) Release() {
 	s.held = nil
 }
 
-// Held returns the frames that are kept back, and forgets them: the caller sends them before the next ones. The frames of
-// a socket that is to be closed stay where they are.
+// Held returns the frames that are kept back, and forgets them: the caller sends them before the next ones. The frames
+// of a socket that is to be closed stay where they are.
 func (s *Socket) Held() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

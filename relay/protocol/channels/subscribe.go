@@ -107,8 +107,8 @@ func (c *Client) subscribe(m *Messages, text bool, message []byte) {
 	}
 }
 
-// change joins groups, after the authorizer's permission, and leaves others. It reports success; otherwise the client is
-// being closed, and has the groups that it had.
+// change joins groups, after the authorizer's permission, and leaves others. It reports success; otherwise the client
+// is being closed, and has the groups that it had.
 func (c *Client) change(state *changes, join, leave []string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), authorizeTimeout)
 	defer cancel()

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Template is a text with placeholders, such as chat_{room}. A placeholder is the name of a parameter of the path, "user"
-// for the user's id, "user." and the name of a claim, or a placeholder of Caddy. The zero Template is empty.
+// Template is a text with placeholders, such as chat_{room}. A placeholder is the name of a parameter of the path,
+// "user" for the user's id, "user." and the name of a claim, or a placeholder of Caddy. The zero Template is empty.
 type Template struct {
 	source string
 	// parts alternate: texts at even indexes, names of placeholders at odd ones.

@@ -38,8 +38,8 @@ func Begin(padding bool) []byte {
 	return b
 }
 
-// End returns the last bytes of a stream: an event "close" with the code and the reason of a close frame. A stream that is
-// renewed ends without it: the client resumes at once.
+// End returns the last bytes of a stream: an event "close" with the code and the reason of a close frame. A stream that
+// is renewed ends without it: the client resumes at once.
 func End(code int, reason string, renewed bool) []byte {
 	if renewed {
 		return fmt.Appendf(nil, "retry: %d\n\n", retryAtOnce.Milliseconds())

@@ -19,8 +19,8 @@ type envelope struct {
 	// frames; empty for any other text.
 	kind            string
 	group, position []byte
-	// event is the event as it was published, as JSON; text is a JSON string of it, and binary of its base64. One of them is
-	// set for an event.
+	// event is the event as it was published, as JSON; text is a JSON string of it, and binary of its base64. One of them
+	// is set for an event.
 	event, text, binary []byte
 }
 
@@ -162,8 +162,8 @@ func (e *envelope) appendID(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-// appendData appends the lines with a text, and the end of the event. CR, LF and CRLF all end a line of a stream, so the
-// client gets LF for each.
+// appendData appends the lines with a text, and the end of the event. CR, LF and CRLF all end a line of a stream, so
+// the client gets LF for each.
 func appendData(dst, text []byte) []byte {
 	for {
 		dst = append(dst, "data: "...)

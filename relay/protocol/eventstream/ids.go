@@ -31,8 +31,8 @@ func ParseID(id string) map[string]string {
 	return tokens
 }
 
-// Places are the last positions of one client in several groups, which are the ids of its events. A Places is not safe for
-// concurrent use.
+// Places are the last positions of one client in several groups, which are the ids of its events. A Places is not safe
+// for concurrent use.
 type Places struct {
 	groups []place
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// readBody reads the body of a request within the endpoint's limits. A nil problem with a nil body means that the client
-// has gone.
+// readBody reads the body of a request within the endpoint's limits. A nil problem with a nil body means that the
+// client has gone.
 func (e *Endpoint) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *problem) {
 	kind, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	charset := parameters["charset"]

@@ -213,8 +213,8 @@ func settle(ctx context.Context, keeper relay.ClaimKeeper, claims []*claim, wind
 const maxAbandoned = 64
 
 // abandon gives back claims of a request that published nothing because the channel layer did not answer: the layer may
-// take them later, and they would block their ids until the end of the lease. It tries until the layer answers, and once
-// more, because the layer may take a change after a later one.
+// take them later, and they would block their ids until the end of the lease. It tries until the layer answers, and
+// once more, because the layer may take a change after a later one.
 func (e *Endpoint) abandon(keeper relay.ClaimKeeper, claims []*claim) {
 	select {
 	case e.abandoning <- struct{}{}:

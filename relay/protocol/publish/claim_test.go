@@ -259,7 +259,8 @@ func TestLocalClaims(t *testing.T) {
 	}
 }
 
-// lateKeeper does not answer the first call, and makes its changes nevertheless, as a Redis does that hangs for a while.
+// lateKeeper does not answer the first call, and makes its changes nevertheless, as a Redis does that hangs for a
+// while.
 type lateKeeper struct {
 	LocalClaims
 	calls atomic.Int32

@@ -69,8 +69,8 @@ func (e tooManyError) Error() string {
 		e.limit)
 }
 
-// parse reads a body of at most most publications. The messages of a GRIP publication are left to the caller. The result
-// refers to the body.
+// parse reads a body of at most most publications. The messages of a GRIP publication are left to the caller. The
+// result refers to the body.
 func parse(body []byte, most int) ([]publication, form, error) {
 	s, err := newScanner(body)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 const maxDepth = 64
 
 // scanner walks through one JSON text and is stricter than encoding/json: it rejects what one JSON parser reads
-// differently from another, and what the layers cannot carry. These are repeated members, half surrogate pairs, integers
-// beyond 64 bits and numbers beyond float64.
+// differently from another, and what the layers cannot carry. These are repeated members, half surrogate pairs,
+// integers beyond 64 bits and numbers beyond float64.
 type scanner struct {
 	b     []byte
 	pos   int

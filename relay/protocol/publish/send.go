@@ -140,8 +140,8 @@ func (p *publishing) settle(ctx context.Context, claims []*claim) {
 	}
 }
 
-// await waits for other requests that publish messages with the same idempotency keys. If such a request fails, this one
-// publishes.
+// await waits for other requests that publish messages with the same idempotency keys. If such a request fails, this
+// one publishes.
 func (p *publishing) await(ctx context.Context) {
 	deadline := time.Now().Add(p.waitTimeout())
 	for interval := waitInterval; ; interval = min(2*interval, maxWaitInterval) {
@@ -211,7 +211,8 @@ func (p *publishing) send(ctx context.Context, items map[*item]bool) {
 	workers.Wait()
 }
 
-// sendLane publishes messages to one group. After a failure, later messages are not sent, so that a retry keeps the order.
+// sendLane publishes messages to one group. After a failure, later messages are not sent, so that a retry keeps the
+// order.
 func (p *publishing) sendLane(ctx context.Context, lane []unit) {
 	var failed *failure
 	for _, u := range lane {

@@ -126,7 +126,8 @@ func (c *Conn) turnTo(in input) {
 	c.turn(in)
 }
 
-// closeOf returns the code and reason for the client's close frame. django-grip sends the code 0 if the view names none.
+// closeOf returns the code and reason for the client's close frame. django-grip sends the code 0 if the view names
+// none.
 func closeOf(content []byte) (code int, reason string) {
 	if len(content) < 2 {
 		return relay.CloseNormal, ""

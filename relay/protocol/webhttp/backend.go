@@ -79,8 +79,8 @@ type times struct {
 	minKeepAlive, minClientIdle time.Duration
 	// maxGrace bounds the time for which a held client waits for an item that others have overtaken.
 	maxGrace time.Duration
-	// minHold is the shortest time for which a client waits for a response, minStreamKeepAlive the shortest interval of the
-	// keep-alives of a held stream.
+	// minHold is the shortest time for which a client waits for a response, minStreamKeepAlive the shortest interval of
+	// the keep-alives of a held stream.
 	minHold, minStreamKeepAlive time.Duration
 }
 

@@ -81,8 +81,8 @@ func TestActions(t *testing.T) {
 	})
 }
 
-// After detach, the backend gets CLOSE and no request any more, not even about the end. The events behind detach, and the
-// subscriptions, have effect.
+// After detach, the backend gets CLOSE and no request any more, not even about the end. The events behind detach, and
+// the subscriptions, have effect.
 func TestDetach(t *testing.T) {
 	s := startSite(t, script)
 	e := startEdge(t, s.URL, nil)

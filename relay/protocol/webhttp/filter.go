@@ -107,8 +107,8 @@ func (s *subscriber) change(filter string, content []byte) (out []byte, ok bool)
 	return nil, false
 }
 
-// buildID returns the id of the meta "id_format", in which %(channel)s stands for the id of the channel's last item. has
-// is false if no channel has one.
+// buildID returns the id of the meta "id_format", in which %(channel)s stands for the id of the channel's last item.
+// has is false if no channel has one.
 func (s *subscriber) buildID() (id string, has, ok bool) {
 	format, ok := s.value("id_format")
 	encoding, encoded := s.value("id_encoding")
@@ -132,8 +132,8 @@ func (s *subscriber) encodeID(id string) string {
 	return id
 }
 
-// expand replaces %(name)d and %d by a value, where d is a directive, and %% by %. ok is false for any other text behind
-// %, and if there is no value.
+// expand replaces %(name)d and %d by a value, where d is a directive, and %% by %. ok is false for any other text
+// behind %, and if there is no value.
 func expand(content []byte, directive byte, value func(name string, named bool) (string, bool)) (out []byte, ok bool) {
 	text := string(content)
 	out = make([]byte, 0, len(text)+32)

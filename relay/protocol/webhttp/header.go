@@ -57,8 +57,8 @@ func IsEvents(contentType string) bool {
 	return strings.EqualFold(strings.TrimSpace(kind), ContentType)
 }
 
-// ReadAsEvents reports whether a backend could take a client's Content-Type for that of a list of events. Frameworks trim
-// more than spaces: for Python, the byte 0xA0 in a header is a space.
+// ReadAsEvents reports whether a backend could take a client's Content-Type for that of a list of events. Frameworks
+// trim more than spaces: for Python, the byte 0xA0 in a header is a space.
 func ReadAsEvents(contentType string) bool {
 	return strings.Contains(strings.ToLower(contentType), ContentType)
 }

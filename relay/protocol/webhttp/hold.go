@@ -125,8 +125,8 @@ func (h *Hold) output() Stream {
 	return h.out
 }
 
-// Close implements [relay.Socket]: a stream ends, and a client that waits gets the site's response at once, as after the
-// timeout. Both will ask again.
+// Close implements [relay.Socket]: a stream ends, and a client that waits gets the site's response at once, as after
+// the timeout. Both will ask again.
 func (h *Hold) Close(int, string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

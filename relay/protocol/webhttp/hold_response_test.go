@@ -141,8 +141,8 @@ func TestInstructInJSON(t *testing.T) {
 	c.reads("kept")
 }
 
-// A client whose request cannot be repeated, because its body is too long, waits like any other, and gets the site's own
-// response if it may have missed an item.
+// A client whose request cannot be repeated, because its body is too long, waits like any other, and gets the site's
+// own response if it may have missed an item.
 func TestHeldResponseOfLongRequest(t *testing.T) {
 	s := startSite(t, func(w http.ResponseWriter, r *request) {
 		held(w, "again\n", "Grip-Hold", "response", "Grip-Channel", "room; prev-id=1")

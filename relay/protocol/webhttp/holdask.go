@@ -23,7 +23,8 @@ const emptyPause = time.Second
 var errContentFilter = errors.New("the filter build-id cannot be applied to the response; set the meta id_format, and " +
 	"write %% for %")
 
-// startAsking asks the site by the next link of a stream, or again for the response of a client that waits. h.mu is held.
+// startAsking asks the site by the next link of a stream, or again for the response of a client that waits. h.mu is
+// held.
 func (h *Hold) startAsking() {
 	switch {
 	case h.phase == asking:

@@ -59,8 +59,8 @@ func (h *Hold) drain(limit int) {
 	}
 }
 
-// isNext reports whether an item can be handled now: it follows the last one of its channel, is a repetition, or belongs
-// to a channel without an order. h.mu is held.
+// isNext reports whether an item can be handled now: it follows the last one of its channel, is a repetition, or
+// belongs to a channel without an order. h.mu is held.
 func (h *Hold) isNext(it *httpItem) bool {
 	c := h.channel(it.group)
 	return c == nil || !c.ordered || it.prevID == c.prevID || it.id == c.prevID

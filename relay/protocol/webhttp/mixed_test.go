@@ -25,8 +25,8 @@ var moods = []string{
 	control(`"type": "flush-delayed"`), "PING 1\r\nx\r\n", "CLOSE 2\r\n\x0f\xa1\r\n", "DISCONNECT\r\n", "OPEN\r\n", "nonsense",
 }
 
-// Backends that do all they can, clients that come and go, and publications leave nothing behind, and each connection is
-// told of its end once at most.
+// Backends that do all they can, clients that come and go, and publications leave nothing behind, and each connection
+// is told of its end once at most.
 func TestEverythingAtOnce(t *testing.T) {
 	answer := opens(control(subscribeRoom), func(w http.ResponseWriter, r *request) {
 		w.Header().Set("Keep-Alive-Interval", "1")

@@ -85,8 +85,8 @@ type wireItem struct {
 	Response json.RawMessage            `json:"http-response"`
 }
 
-// ParsePublish parses the body of a publish request: a JSON object with the list "items". The caller bounds the body. An
-// error names the item and the remedy; no item may be published then.
+// ParsePublish parses the body of a publish request: a JSON object with the list "items". The caller bounds the body.
+// An error names the item and the remedy; no item may be published then.
 func ParsePublish(body []byte) ([]Item, error) {
 	var request struct {
 		Items []json.RawMessage `json:"items"`

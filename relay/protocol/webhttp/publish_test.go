@@ -9,8 +9,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay"
 )
 
-// The bodies are those that pubcontrol 3.5 and Pushpin's documentation use: formats beside the channel, and in an object
-// of their own.
+// The bodies are those that pubcontrol 3.5 and Pushpin's documentation use: formats beside the channel, and in an
+// object of their own.
 func TestParsePublish(t *testing.T) {
 	items, err := ParsePublish([]byte(`{"items": [
 		{"ws-message": {"content": "hello"}, "http-stream": {"content": "hello\n"}, "id": "2", "prev-id": "1", "channel": "room-1"},

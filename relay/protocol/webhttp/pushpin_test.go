@@ -119,7 +119,8 @@ func TestOptionalMembers(t *testing.T) {
 	expect(t, c, "end")
 }
 
-// A subscription with too many filters closes the connection: without one of them, the client could get what it withholds.
+// A subscription with too many filters closes the connection: without one of them, the client could get what it
+// withholds.
 func TestTooManyFilters(t *testing.T) {
 	s := startSite(t, script)
 	e := startEdge(t, s.URL, nil)

@@ -79,8 +79,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 // SetWriteDeadline implements [net.Conn]. A write that takes longer aborts the stream.
 //
-// The server's own deadlines cost two messages to the goroutine of the HTTP/2 connection for each write. So the Conn has
-// a timer, which is started once and looks at the deadline when it fires.
+// The server's own deadlines cost two messages to the goroutine of the HTTP/2 connection for each write. So the Conn
+// has a timer, which is started once and looks at the deadline when it fires.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

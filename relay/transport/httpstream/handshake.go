@@ -66,8 +66,8 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// Serve calls handshake, and serves the connection that handshake accepts, if any, until its end. If the stream outlives
-// the server's handler, Serve returns after the handshake.
+// Serve calls handshake, and serves the connection that handshake accepts, if any, until its end. If the stream
+// outlives the server's handler, Serve returns after the handshake.
 //
 // The handshake has a goroutine of its own. It needs a deep stack, to authenticate the client for example, and a stack
 // does not become smaller while its goroutine is deep inside the handlers of the server.

@@ -20,8 +20,8 @@ const (
 	flushersStall = 2 * time.Millisecond
 )
 
-// flushers writes the queues of connections that cannot be written without blocking, with few goroutines. An event for a
-// thousand streams would otherwise need a thousand, and the memory of their stacks would stay with the process for
+// flushers writes the queues of connections that cannot be written without blocking, with few goroutines. An event for
+// a thousand streams would otherwise need a thousand, and the memory of their stacks would stay with the process for
 // minutes. The zero value is ready for use.
 type flushers struct {
 	mu       sync.Mutex
@@ -35,8 +35,8 @@ type flushers struct {
 	watching bool
 }
 
-// FlushSoon has a goroutine call f.FlushQueue soon. A connection that blocks in writes shares its goroutines with others;
-// one that does not seldom has a queue, and gets its own.
+// FlushSoon has a goroutine call f.FlushQueue soon. A connection that blocks in writes shares its goroutines with
+// others; one that does not seldom has a queue, and gets its own.
 func (c *Conn) FlushSoon(f Flusher) {
 	if c.fd != noFD || c.writer != nil || c.poller == nil {
 		go f.FlushQueue()

@@ -29,9 +29,9 @@ const (
 	ioctlNotSent    = 0x894b // SIOCOUTQNSD
 )
 
-// setOptions limits the kernel's memory for a client, and the time without an acknowledgment unless it is 0. A Unix socket
-// has a limit of memory already: net.core.wmem_default, 208 KiB.
-// See docs/decisions/transport.md#why-does-the-kernel-hold-at-most-128-kib-of-unsent-bytes-per-client
+// setOptions limits the kernel's memory for a client, and the time without an acknowledgment unless it is 0. A Unix
+// socket has a limit of memory already: net.core.wmem_default, 208 KiB. See
+// docs/decisions/transport.md#why-does-the-kernel-hold-at-most-128-kib-of-unsent-bytes-per-client
 func setOptions(conn net.Conn, unacked time.Duration) {
 	withTCP(conn, func(fd int) {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, tcpNotSentLowat, maxUnsent)

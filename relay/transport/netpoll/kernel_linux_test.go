@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/tcptuning"
 )
 
-// timesOf returns the user timeout and the longest pause between retransmissions of a socket, in milliseconds; the latter
-// is 0 if the kernel does not know it.
+// timesOf returns the user timeout and the longest pause between retransmissions of a socket, in milliseconds; the
+// latter is 0 if the kernel does not know it.
 func timesOf(t testing.TB, conn *net.TCPConn) (userTimeout, maxRTO int) {
 	t.Helper()
 	raw, err := conn.SyscallConn()

@@ -44,8 +44,9 @@ func New() *Poller {
 // more.
 func (p *Poller) SetDirectTLS(on bool) { p.directTLS.Store(on) }
 
-// SetUnackedTimeout sets the time after which the kernel ends a TCP connection whose bytes the client does not acknowledge,
-// for connections that are attached later; see [LimitUnacked]. 0, the default of a new poller, leaves them to the kernel.
+// SetUnackedTimeout sets the time after which the kernel ends a TCP connection whose bytes the client does not
+// acknowledge, for connections that are attached later; see [LimitUnacked]. 0, the default of a new poller, leaves them
+// to the kernel.
 func (p *Poller) SetUnackedTimeout(d time.Duration) { p.unacked.Store(int64(d)) }
 
 // UnackedTimeout returns the current timeout.

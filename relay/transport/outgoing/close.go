@@ -16,8 +16,8 @@ func (c *Conn) Close(code int, reason string) {
 	}
 }
 
-// close sends a close message, and aborts the connection if the client does not answer. A slow consumer loses its queue,
-// except the piece that has been written in part. The lock is held.
+// close sends a close message, and aborts the connection if the client does not answer. A slow consumer loses its
+// queue, except the piece that has been written in part. The lock is held.
 func (c *Conn) close(code int, reason string) {
 	c.state = closing
 	message := c.io.Owner().(Protocol).CloseMessage(code, reason)

@@ -2,7 +2,8 @@ package outgoing
 
 import "math"
 
-// maxControlQueue is the number of queued bytes, other than events, above which another control message closes the connection.
+// maxControlQueue is the number of queued bytes, other than events, above which another control message closes the
+// connection.
 const maxControlQueue = 1 << 20
 
 // SendControl writes or queues a control message, such as a pong. A ping is not queued: a client with queued bytes is

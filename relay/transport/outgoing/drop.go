@@ -37,7 +37,8 @@ func (c *Conn) SendAnswer(frames []byte, limit int) bool {
 // SendNotice implements [relay.Dropper].
 func (c *Conn) SendNotice(frames []byte) bool { return c.send(frames, 0, false, notices) }
 
-// CloseSlow closes the connection of a client whose protocol cannot tell about dropped events, as that of a slow consumer.
+// CloseSlow closes the connection of a client whose protocol cannot tell about dropped events, as that of a slow
+// consumer.
 func (c *Conn) CloseSlow() {
 	c.io.Lock()
 	defer c.io.Unlock()

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// pooledPiece is the capacity of copies that are used again: a frame or a few. Over HTTP/2 and HTTP/3 each frame is queued,
-// and the garbage of the copies would double the heap of a busy process.
+// pooledPiece is the capacity of copies that are used again: a frame or a few. Over HTTP/2 and HTTP/3 each frame is
+// queued, and the garbage of the copies would double the heap of a busy process.
 const pooledPiece = 512
 
 var pieces = sync.Pool{New: func() any { return new([pooledPiece]byte) }}
@@ -19,8 +19,8 @@ func copyPiece(b []byte) []byte {
 	return append(pieces.Get().(*[pooledPiece]byte)[:0], b...)
 }
 
-// recyclePiece takes a piece of the queue, which has been written. Only copies are short enough to be used again: longer
-// frames are queued without a copy.
+// recyclePiece takes a piece of the queue, which has been written. Only copies are short enough to be used again:
+// longer frames are queued without a copy.
 func recyclePiece(piece []byte) {
 	if cap(piece) == pooledPiece {
 		pieces.Put((*[pooledPiece]byte)(piece[:pooledPiece]))

@@ -1,5 +1,6 @@
 // Package poll is the server side of a long poll: a request that is answered with the frames that have come, as soon as
-// there are any worth an answer, or after a while. A [Socket] is the client for the engine as long as the request lasts.
+// there are any worth an answer, or after a while. A [Socket] is the client for the engine as long as the request
+// lasts.
 package poll
 
 import (
@@ -103,8 +104,8 @@ func (s *Socket) notify() {
 	}
 }
 
-// Wait waits until there is something to answer, until a time is over, or until ctx or done ends. With no time, it waits
-// for the beginnings of the subscriptions. It returns the frames, separated by commas, and takes no more.
+// Wait waits until there is something to answer, until a time is over, or until ctx or done ends. With no time, it
+// waits for the beginnings of the subscriptions. It returns the frames, separated by commas, and takes no more.
 func (s *Socket) Wait(ctx context.Context, wait time.Duration, done <-chan struct{}) (frames []byte) {
 	limit := wait
 	if limit <= 0 {

@@ -119,8 +119,8 @@ func (c *Conn) appendFirst(b []byte, o Options) []byte {
 	return c.own.rewrite(b, o.Form.appendAll(nil, o.Frames))
 }
 
-// transparent are Caddy's response writers that pass the head of a response on as it is. Other writers may keep it back,
-// such as that of the directive encode.
+// transparent are Caddy's response writers that pass the head of a response on as it is. Other writers may keep it
+// back, such as that of the directive encode.
 var transparent = []string{
 	"*caddyhttp.responseRecorder", "*caddyhttp.IdleTimeoutWriter", "*caddyhttp.readDeadlineWriter",
 }

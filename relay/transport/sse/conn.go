@@ -3,8 +3,9 @@
 // WebSocket: it holds no buffer and no goroutine while nothing happens, and does not depend on the server that has
 // accepted it. Over HTTP/2 and HTTP/3 each stream keeps its handler's goroutine.
 //
-// A [Conn] is a [relay.Socket]: it gets the encoded WebSocket frames that all clients share, and takes the payloads out.
-// A [Form] says what becomes of the payloads. [Server.Accept] answers a request, and [Conn.Attend] waits for the end.
+// A [Conn] is a [relay.Socket]: it gets the encoded WebSocket frames that all clients share, and takes the payloads
+// out. A [Form] says what becomes of the payloads. [Server.Accept] answers a request, and [Conn.Attend] waits for the
+// end.
 package sse
 
 import (
@@ -26,8 +27,8 @@ type Handler interface {
 	Ended()
 }
 
-// Conn is a response that stays open, and a [relay.Socket]. All methods may be called concurrently, except Attend, which
-// is called once.
+// Conn is a response that stays open, and a [relay.Socket]. All methods may be called concurrently, except Attend,
+// which is called once.
 type Conn struct {
 	outgoing.Conn
 	form    *Form

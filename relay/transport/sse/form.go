@@ -28,13 +28,13 @@ type Form struct {
 const (
 	// cacheTime is the time after which kept bytes leave memory.
 	cacheTime = time.Second
-	// maxCached bounds the buffers whose bytes are kept. In a burst, each worker of the engine writes a sequence of buffers
-	// of up to 64 KiB to one client after another, and all workers' sequences must fit.
+	// maxCached bounds the buffers whose bytes are kept. In a burst, each worker of the engine writes a sequence of
+	// buffers of up to 64 KiB to one client after another, and all workers' sequences must fit.
 	maxCached = 1024
 )
 
-// cache keeps the bytes that were made of buffers lately. A buffer is identified by its place in memory, which is its own
-// while the cache refers to it.
+// cache keeps the bytes that were made of buffers lately. A buffer is identified by its place in memory, which is its
+// own while the cache refers to it.
 type cache struct {
 	buffers  sync.Map // *byte → *made
 	count    atomic.Int32

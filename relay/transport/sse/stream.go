@@ -101,8 +101,8 @@ func (s *stream) wait(c *Conn) {
 	s.gate.Unlock()
 }
 
-// stuckTimeout is how long a write may continue after its response has been aborted. An HTTP/2 server then waits for the
-// TCP connection beneath, which does not accept bytes.
+// stuckTimeout is how long a write may continue after its response has been aborted. An HTTP/2 server then waits for
+// the TCP connection beneath, which does not accept bytes.
 const stuckTimeout = 5 * time.Second
 
 // newTimer returns a timer that never fires for 0.

@@ -10,7 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/netpoll"
 )
 
-// A client may send a number of messages a second that are much longer than their payloads, or a few that are very long.
+// A client may send a number of messages a second that are much longer than their payloads, or a few that are very
+// long.
 func TestExpansionIsLimited(t *testing.T) {
 	for _, c := range []struct {
 		name                string

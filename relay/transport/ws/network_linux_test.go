@@ -27,8 +27,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
-// network is a hub in a network namespace and a client in another one: sockets of the kernel, and a line that a test makes
-// slow or cuts.
+// network is a hub in a network namespace and a client in another one: sockets of the kernel, and a line that a test
+// makes slow or cuts.
 type network struct {
 	t      *testing.T
 	line   *wire.Switch

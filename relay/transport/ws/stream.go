@@ -8,9 +8,9 @@ import (
 	"github.com/edgerelay/edgerelay/relay/transport/httpstream"
 )
 
-// ConnectProtocol returns the protocol that an extended CONNECT asks for (RFC 8441 section 4, RFC 9220 section 3), empty
-// if the request is another one. Servers of Go keep the pseudo-header :protocol of HTTP/2 among the headers, and quic-go
-// puts that of HTTP/3 in place of the version.
+// ConnectProtocol returns the protocol that an extended CONNECT asks for (RFC 8441 section 4, RFC 9220 section 3),
+// empty if the request is another one. Servers of Go keep the pseudo-header :protocol of HTTP/2 among the headers, and
+// quic-go puts that of HTTP/3 in place of the version.
 func ConnectProtocol(r *http.Request) string {
 	switch {
 	case r.Method != http.MethodConnect:

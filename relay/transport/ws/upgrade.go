@@ -12,8 +12,8 @@ func IsUpgrade(r *http.Request) bool {
 }
 
 // CheckUpgrade checks a request that asks for a WebSocket against RFC 6455 section 4.2.1, or RFC 8441 section 5. The
-// status is 0 for a valid handshake. Otherwise CheckUpgrade sets the headers of the rejection and returns the status code
-// and the reason.
+// status is 0 for a valid handshake. Otherwise CheckUpgrade sets the headers of the rejection and returns the status
+// code and the reason.
 func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason string) {
 	if IsExtendedConnect(r) {
 		return checkExtendedConnect(w, r)

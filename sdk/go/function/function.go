@@ -22,14 +22,14 @@
 //
 // The handlers of a module see all clients of all its routes. Instances come and go: what concerns a client belongs in
 // its attachment, and what concerns several belongs in [edgerelay.Shared]. Responses to requests go to a handler of
-// [OnResult] by its name. Hooks for events are exports as in any plugin, such as [edgerelay.OnEvent]. This package exports
-// ev_init, so a function's setup is a handler of [OnInit].
+// [OnResult] by its name. Hooks for events are exports as in any plugin, such as [edgerelay.OnEvent]. This package
+// exports ev_init, so a function's setup is a handler of [OnInit].
 package function
 
 import edgerelay "github.com/edgerelay/edgerelay/sdk/go"
 
-// OnInit registers setup, which runs before any other handler. If it fails, the relay rejects the plugin with that error.
-// Several setups run in the order of their registration.
+// OnInit registers setup, which runs before any other handler. If it fails, the relay rejects the plugin with that
+// error. Several setups run in the order of their registration.
 func OnInit(setup func() error) {
 	hooks := edgerelay.Registered()
 	earlier := hooks.OnInit

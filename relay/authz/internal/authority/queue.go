@@ -11,8 +11,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/internal/fairqueue"
 )
 
-// Classes of requests to an authority. Each has a share of the concurrent requests, so no class delays another. Within a
-// class, addresses or users take turns.
+// Classes of requests to an authority. Each has a share of the concurrent requests, so no class delays another. Within
+// a class, addresses or users take turns.
 const (
 	// ClassKnownLogin are handshakes of logins that the authority has confirmed before, by user.
 	ClassKnownLogin = iota

@@ -1,6 +1,6 @@
-// Package authority has the parts of an authorizer that asks a service about each login and group: a cache whose lookups
-// are shared ([Cache]), a queue that shares the concurrent requests fairly ([Queue]), the logins that the service has
-// confirmed ([Logins]), and what identifies a login ([CookieKey]).
+// Package authority has the parts of an authorizer that asks a service about each login and group: a cache whose
+// lookups are shared ([Cache]), a queue that shares the concurrent requests fairly ([Queue]), the logins that the
+// service has confirmed ([Logins]), and what identifies a login ([CookieKey]).
 package authority
 
 import (
