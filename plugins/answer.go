@@ -10,8 +10,8 @@ type answer struct {
 	plugin  *plugin // that counts the request
 }
 
-// answers holds the answers that have come for a connection until its function gets them, one at a time. Methods are safe
-// for concurrent use.
+// answers holds the answers that have come for a connection until its function gets them, one at a time. Methods are
+// safe for concurrent use.
 type answers struct {
 	mu      sync.Mutex // guards the fields below
 	asked   int32      // requests whose answers the function has not got
@@ -173,8 +173,8 @@ func (c *Connection) forgiven() bool {
 	return pl != nil && pl.forgives()
 }
 
-// CloseFunctionFailed and FunctionFailed are the code and the reason with which a client is closed whose message, or the
-// answer to whose request, its function could not handle.
+// CloseFunctionFailed and FunctionFailed are the code and the reason with which a client is closed whose message, or
+// the answer to whose request, its function could not handle.
 const (
 	CloseFunctionFailed = 1011
 	FunctionFailed      = "function failed"

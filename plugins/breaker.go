@@ -27,8 +27,8 @@ type breakerKey struct {
 	subject uint64
 }
 
-// replaySubject marks the key of a call for an event of a replay. Many clients may replay the same failing event, which must
-// not suspend the calls for live events.
+// replaySubject marks the key of a call for an event of a replay. Many clients may replay the same failing event, which
+// must not suspend the calls for live events.
 // See docs/decisions/plugins.md#why-do-replays-have-circuit-breakers-of-their-own
 const replaySubject = 1 << 32
 

@@ -65,8 +65,8 @@ func (c *canary) candidate() *module {
 	return c.module
 }
 
-// takes reports whether the candidate decides for a group. For the clients of a function, the path takes the place of the
-// group, and for alarms their name.
+// takes reports whether the candidate decides for a group. For the clients of a function, the path takes the place of
+// the group, and for alarms their name.
 func (c *canary) takes(group string) bool { return hashCanary(c.key, group)>>32 < c.threshold }
 
 // shadowShare is the share of the groups whose events the candidate sees as a shadow.

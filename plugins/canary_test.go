@@ -295,8 +295,8 @@ func TestCanaryUnderLoad(t *testing.T) {
 	senders.Wait()
 }
 
-// TestCanaryDividesClients: the clients of a path have the same module, also after other ones have come, and failures of a
-// candidate's hooks count.
+// TestCanaryDividesClients: the clients of a path have the same module, also after other ones have come, and failures
+// of a candidate's hooks count.
 func TestCanaryDividesClients(t *testing.T) {
 	stable := Spec{Name: "f", Wasm: fixture(t, "function"), Groups: []string{"g*"}, Grants: Grants, Instances: 1}
 	candidate := stable

@@ -30,8 +30,8 @@ const (
 	connectionEnded                        // the client is gone; only answers to requests follow
 )
 
-// Connection is the state that the host keeps of a function's client: the attachment, and the answers that have come for
-// it. It survives other modules and configurations. Hooks of a connection run one at a time; those of different
+// Connection is the state that the host keeps of a function's client: the attachment, and the answers that have come
+// for it. It survives other modules and configurations. Hooks of a connection run one at a time; those of different
 // connections run in parallel.
 type Connection struct {
 	pipeline *Pipeline

@@ -141,8 +141,8 @@ func (m *module) abandon(s *slot, key breakerKey) {
 	s.breakers.abandon(key)
 }
 
-// clientOf returns what tells the clients of a function apart in a request of on_connect: the user, or the address. Of an
-// IPv6 address, the network counts: a client chooses the rest of it.
+// clientOf returns what tells the clients of a function apart in a request of on_connect: the user, or the address. Of
+// an IPv6 address, the network counts: a client chooses the rest of it.
 func clientOf(request []byte) []byte {
 	for _, name := range [...]string{"user_key", "address"} {
 		from, to, ok := jsonpath.Find(request, []byte(name))

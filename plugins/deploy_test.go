@@ -199,8 +199,8 @@ func TestSwapUnderLoad(t *testing.T) {
 	t.Logf("%d events over %d swaps, the worst took %v", events.Load(), swaps, time.Duration(worst.Load()))
 }
 
-// residentMemory returns the bytes of memory of this process that are resident, which includes machine code; 0 where the
-// system does not tell.
+// residentMemory returns the bytes of memory of this process that are resident, which includes machine code; 0 where
+// the system does not tell.
 func residentMemory() int64 {
 	debug.FreeOSMemory()
 	text, err := os.ReadFile("/proc/self/statm")

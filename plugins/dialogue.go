@@ -14,9 +14,10 @@ type dialogue struct {
 	gone     map[string]bool    // clients that the module has rejected or closed, other than the module of the recording
 }
 
-// Converse calls a sample's hook as part of a recorded conversation. The answer to a recorded request goes to the request
-// that the module has made in its place, with the module's own token and context. skipped reports that the call would not
-// happen: the module has made no such request, or has rejected or closed the client, which earlier differences show.
+// Converse calls a sample's hook as part of a recorded conversation. The answer to a recorded request goes to the
+// request that the module has made in its place, with the module's own token and context. skipped reports that the call
+// would not happen: the module has made no such request, or has rejected or closed the client, which earlier
+// differences show.
 func (t *Trial) Converse(s *Sample) (trace Trace, skipped bool) {
 	r, f := t.run, s.Function
 	if f == nil || s.hook()&ofFunctions == 0 {

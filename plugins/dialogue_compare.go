@@ -46,8 +46,8 @@ func (s *Sample) decision() decision {
 	}
 }
 
-// CompareFunction describes for people how the decision in a call of a function's hook differs from that of a recording,
-// nil if it does not. Members of JSON with a name in ignore are not compared.
+// CompareFunction describes for people how the decision in a call of a function's hook differs from that of a
+// recording, nil if it does not. Members of JSON with a name in ignore are not compared.
 func (s *Sample) CompareFunction(t *Trace, ignore []string, limit int) []string {
 	a, b := s.decision(), t.decision()
 	return a.differences(&b, ignore, limit)
@@ -138,7 +138,8 @@ func stripMembers(value []byte, names []string) []byte {
 	return append(append([]byte{'{'}, l...), '}')
 }
 
-// sameText compares two texts. Where the first one has the mark of a concealed secret, the second one may have any text.
+// sameText compares two texts. Where the first one has the mark of a concealed secret, the second one may have any
+// text.
 func sameText(a, b string) bool {
 	if a == b || loosejson.Same([]byte(a), []byte(b)) {
 		return true

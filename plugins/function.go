@@ -65,8 +65,8 @@ func (p *plugin) callFunction(f functionInput) (*effects, error) {
 	return made, err
 }
 
-// decideFunction is callFunction without the observation of a canary. failure is that of the place's module, also if the
-// module before has taken the call.
+// decideFunction is callFunction without the observation of a canary. failure is that of the place's module, also if
+// the module before has taken the call.
 func (p *plugin) decideFunction(f functionInput) (made *effects, failure, err error) {
 	key := breakerKey{hook: f.hook, subject: f.hash &^ replaySubject}
 	if f.hook == OnConnect {
@@ -243,8 +243,8 @@ func (in *instance) closed(code int, reason string) *Failure {
 	return in.callFunction(exportOnClose, in.functions.onClose, 2)
 }
 
-// answer calls on_result. depth is the number of answers that have led to this one since its origin had a client, and hops
-// are those of the events that it publishes.
+// answer calls on_result. depth is the number of answers that have led to this one since its origin had a client, and
+// hops are those of the events that it publishes.
 func (in *instance) answer(a *answer, depth, hops int) *Failure {
 	if f := in.beginFunction("", a.Body); f != nil {
 		return f
@@ -284,9 +284,9 @@ func (in *instance) functionResult(export string, v uint64) *Failure {
 	return in.unknownResult(export, v)
 }
 
-// Alarm calls on_alarm of a plugin, then publish for each message of the plugin, in order, until one fails; nil discards
-// the messages. Only then the plugin's requests begin. After an error, the alarm was not handled: the caller tries again
-// later.
+// Alarm calls on_alarm of a plugin, then publish for each message of the plugin, in order, until one fails; nil
+// discards the messages. Only then the plugin's requests begin. After an error, the alarm was not handled: the caller
+// tries again later.
 func (p *Pipeline) Alarm(
 	ctx context.Context, plugin, name string, payload []byte, publish func(*Action) error,
 ) error {

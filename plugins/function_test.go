@@ -384,8 +384,8 @@ func TestFilterNeedsGroups(t *testing.T) {
 	}
 }
 
-// A client that asks for a group that it cannot have is refused, also if the function reports the failed join as an error:
-// the fault is the client's, and the circuit breaker stays closed.
+// A client that asks for a group that it cannot have is refused, also if the function reports the failed join as an
+// error: the fault is the client's, and the circuit breaker stays closed.
 func TestJoinOfAnotherGroupRefusesTheClient(t *testing.T) {
 	p := pipeline(t, Options{}, functionSpec(t))
 	for range 30 {

@@ -13,9 +13,9 @@ var moduleCount atomic.Uint64
 var ErrReclassified = errors.New("the classes of the group's subscriptions are being decided again")
 
 // classify adds a module to a generation, if the module classifies subscriptions. A generation identifies the modules
-// that have classified a subscription, or that an event has been through, in order; it is 0 if there are none. The number
-// of an audience class has a meaning only within a generation: another module may use the same number for another
-// audience.
+// that have classified a subscription, or that an event has been through, in order; it is 0 if there are none. The
+// number of an audience class has a meaning only within a generation: another module may use the same number for
+// another audience.
 // See docs/decisions/plugins.md#why-do-classes-carry-a-generation
 func (m *module) classify(generation uint64) uint64 {
 	if m == nil || m.hooks&OnSubscribe == 0 {
@@ -47,8 +47,8 @@ func mixGeneration(generation, number uint64) uint64 {
 	return max(generation, 1)
 }
 
-// Generation identifies the modules that classify the subscriptions of a group now, see [Decision]. It is 0 if no plugin
-// of the group has on_subscribe.
+// Generation identifies the modules that classify the subscriptions of a group now, see [Decision]. It is 0 if no
+// plugin of the group has on_subscribe.
 func (p *Pipeline) Generation(group string) uint64 {
 	return p.routes.Load().find(group).liveGeneration()
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
-// gateHandler blocks each record of a plugin until the gate is closed, so that a call is in flight for as long as a test
-// wants.
+// gateHandler blocks each record of a plugin until the gate is closed, so that a call is in flight for as long as a
+// test wants.
 type gateHandler struct {
 	entered chan struct{} // receives a value when a record blocks
 	gate    chan struct{}

@@ -21,7 +21,8 @@ var ErrWithheld = errors.New("a plugin failed to process the event")
 // event, and shadows do not see it. Failures open circuit breakers for replays alone. [Pipeline.Render] knows the
 // outputs. ErrClosed means that the pipeline has been closed; there are no outputs then.
 //
-// Calls for live events go first: after an event for which they had to wait, Replay pauses for as long as the event took.
+// Calls for live events go first: after an event for which they had to wait, Replay pauses for as long as the event
+// took.
 func (p *Pipeline) Replay(ev Event, out []Output) (_ []Output, withheld bool, err error) {
 	ev.Source = SourceHistory
 	began := elapsed()

@@ -109,8 +109,8 @@ type result struct {
 // allClasses is the audience of all subscribers.
 const allClasses = math.MaxUint64
 
-// instantiate starts a copy of the module: start function, _initialize, ABI version, ev_init, input buffer. ctx ends the
-// start.
+// instantiate starts a copy of the module: start function, _initialize, ABI version, ev_init, input buffer. ctx ends
+// the start.
 func (m *module) instantiate(ctx context.Context, env *environment) (in *instance, err error) {
 	in = &instance{Context: context.Background(), m: m, env: env}
 	memory := &linearMemory{total: &env.memory}

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestMain is also the main function of a [ChildCompiler]'s child. It fails the run if the tests leave goroutines of this package behind.
+// TestMain is also the main function of a [ChildCompiler]'s child. It fails the run if the tests leave goroutines of
+// this package behind.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == compilerArgument {
 		os.Exit(RunCompiler(os.Args[2:]))

@@ -159,8 +159,8 @@ func (f *importFaults) add(format string, args ...any) {
 	f.list = append(f.list, fmt.Errorf(format, args...))
 }
 
-// addUnknown adds an import that this host does not serve. wanted is the ABI version that the module's manifest asks for
-// if that is a newer one, else empty.
+// addUnknown adds an import that this host does not serve. wanted is the ABI version that the module's manifest asks
+// for if that is a newer one, else empty.
 func (f *importFaults) addUnknown(name, wanted string) {
 	remedy := "build with the SDK of this version, or upgrade the relay if a newer one has it"
 	if wanted != "" {
@@ -181,8 +181,8 @@ func (f *importFaults) faults() []error {
 // maxShownName bounds the bytes of a module's name in a text.
 const maxShownName = 128
 
-// shownName is a name from a module as errors and lists show it: no longer than maxShownName, and in quotes if a terminal
-// could take it for a command.
+// shownName is a name from a module as errors and lists show it: no longer than maxShownName, and in quotes if a
+// terminal could take it for a command.
 func shownName(name string) string {
 	if len(name) > maxShownName {
 		name = strings.ToValidUTF8(name[:maxShownName], "") + "…"

@@ -14,9 +14,9 @@ type Onward struct {
 }
 
 // HandOver makes Run and Resume hand over the events that plugins emit to other groups with plugins: such an event
-// becomes an Output with Onward set, and the caller passes it to Continue where it processes the events of that group. A
-// slow plugin then does not delay the plugins whose events it gets, and all events of a group keep their order. Without
-// HandOver, these events are taken through their plugins at once. Call HandOver before the first event.
+// becomes an Output with Onward set, and the caller passes it to Continue where it processes the events of that group.
+// A slow plugin then does not delay the plugins whose events it gets, and all events of a group keep their order.
+// Without HandOver, these events are taken through their plugins at once. Call HandOver before the first event.
 // See docs/decisions/plugins.md#why-are-emitted-events-handed-over
 func (p *Pipeline) HandOver() { p.handsOver = true }
 

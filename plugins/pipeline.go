@@ -90,8 +90,8 @@ type Pipeline struct {
 }
 
 // OnWithheld calls f with the group and the position of each event that is withheld because a plugin could not process
-// it, see [OnErrorWithhold]. Events of replays do not count. The call comes from the goroutine that brought the event: f
-// must return quickly and must not call the Pipeline.
+// it, see [OnErrorWithhold]. Events of replays do not count. The call comes from the goroutine that brought the event:
+// f must return quickly and must not call the Pipeline.
 func (p *Pipeline) OnWithheld(f func(group string, position Position)) { p.onWithheld.Store(&f) }
 
 // Process takes an event through the plugins of its group and appends the resulting events to out: none if a plugin

@@ -70,8 +70,8 @@ var Outcomes = [...]string{
 	outcomeWithheld: "withheld", outcomePassed: "passed", outcomeDropped: "dropped", outcomeLastGood: "last_good",
 }
 
-// acquire acquires an instance of the group's module. s is nil without an error if that module does not export the hook.
-// errReplaced means that the plugin has left the pipeline.
+// acquire acquires an instance of the group's module. s is nil without an error if that module does not export the
+// hook. errReplaced means that the plugin has left the pipeline.
 func (p *plugin) acquire(key breakerKey, hash uint64) (m *module, s *slot, err error) {
 	return p.acquireFor(key.group, key, hash)
 }
@@ -100,8 +100,8 @@ func (p *plugin) acquireFor(place string, key breakerKey, hash uint64) (m *modul
 	}
 }
 
-// acquireFallback acquires an instance of the fallback module, which for a candidate is the live one. s is nil if there is
-// none, or if it cannot take the call.
+// acquireFallback acquires an instance of the fallback module, which for a candidate is the live one. s is nil if there
+// is none, or if it cannot take the call.
 func (p *plugin) acquireFallback(key breakerKey, hash uint64) (m *module, s *slot) {
 	return p.acquireFallbackFor(key.group, key, hash)
 }
@@ -198,8 +198,8 @@ func (p *plugin) applyOnError(replayed bool) result {
 	return result{audience: allClasses, verdict: Drop, withheld: true}
 }
 
-// countOutcome counts the outcome of an event that the plugin could not process. A shadow decides about no event, and an
-// event of a replay has been counted when it was live.
+// countOutcome counts the outcome of an event that the plugin could not process. A shadow decides about no event, and
+// an event of a replay has been counted when it was live.
 func (p *plugin) countOutcome(o outcome, replayed bool) {
 	if !p.spec.Load().Shadow && !replayed {
 		p.outcomes[o].Add(1)

@@ -17,8 +17,8 @@ func (in *instance) randomize(b []byte) {
 	}
 }
 
-// trialRandom are the random bytes of a trial: those that a sample gives, and then the same ones in each trial, so that a
-// plugin does not differ from itself.
+// trialRandom are the random bytes of a trial: those that a sample gives, and then the same ones in each trial, so that
+// a plugin does not differ from itself.
 type trialRandom struct {
 	given []byte
 	then  *chacha.ChaCha8

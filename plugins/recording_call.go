@@ -172,8 +172,9 @@ func (rec *callRecord) line() []byte {
 	return append(AppendSample(nil, s), '\n')
 }
 
-// secretsOf returns the secrets to replace in a line of a client, after those found in its request are added. A line without
-// a client may have the secrets of any: the function may have given them to an alarm, or to the context of a request.
+// secretsOf returns the secrets to replace in a line of a client, after those found in its request are added. A line
+// without a client may have the secrets of any: the function may have given them to an alarm, or to the context of a
+// request.
 func (r *Recording) secretsOf(c *recordedClient, found *secretTexts) (list []*secretTexts) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzRecording reads arbitrary lines as a recording. A line about a function that is read and written again is the same
-// sample, and comparing it, and taking it through a module, ends without a panic.
+// FuzzRecording reads arbitrary lines as a recording. A line about a function that is read and written again is the
+// same sample, and comparing it, and taking it through a module, ends without a panic.
 func FuzzRecording(f *testing.F) {
 	for line := range strings.Lines(recordedConversation(f)) {
 		f.Add([]byte(line))

@@ -32,8 +32,8 @@ const (
 	minTokenProtocol = 32
 )
 
-// redactor replaces credentials in the requests of on_connect. The same value has the same replacement in a recording, and
-// another one in the next, so that a function may still compare values.
+// redactor replaces credentials in the requests of on_connect. The same value has the same replacement in a recording,
+// and another one in the next, so that a function may still compare values.
 type redactor struct {
 	names []string // lower case
 	key   []byte
@@ -155,8 +155,8 @@ type redaction struct {
 	secrets *secretTexts
 }
 
-// request returns the request of on_connect without secrets, and the secrets for later lines. A request that is no object
-// is left out.
+// request returns the request of on_connect without secrets, and the secrets for later lines. A request that is no
+// object is left out.
 func (r *redactor) request(request []byte) ([]byte, *secretTexts) {
 	d := redaction{r, &secretTexts{}}
 	members, ok := loosejson.Members(request)
@@ -195,7 +195,8 @@ func (d *redaction) members(value []byte) []byte {
 	})
 }
 
-// hide replaces all texts and numbers in a value. The elements of a list are values of the name, as those of a header are.
+// hide replaces all texts and numbers in a value. The elements of a list are values of the name, as those of a header
+// are.
 func (d *redaction) hide(name string, value []byte) []byte {
 	switch value[0] {
 	case '{', '[':

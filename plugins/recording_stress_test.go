@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestRecordingEndsWithItsPlugin: the reader of a recording must not wait for a plugin that a configuration has removed.
+// TestRecordingEndsWithItsPlugin: the reader of a recording must not wait for a plugin that a configuration has
+// removed.
 func TestRecordingEndsWithItsPlugin(t *testing.T) {
 	p := pipeline(t, Options{}, functionSpec(t))
 	r := record(t, p, RecordingOptions{})

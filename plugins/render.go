@@ -4,9 +4,9 @@ import "fmt"
 
 // Render returns the payload that subscribers of a class, 0 to 63, get of an Output with PerClass set. ev has the
 // Output's group and payload, and the Source, Sent and Position of the original event. Render reports false if the
-// subscribers get nothing, ErrReclassified if the Output's generation is outdated or other plugins have on_class by now,
-// for an event of a replay ErrWithheld if a plugin failed, and another error for any other class. The result may share
-// the argument's bytes.
+// subscribers get nothing, ErrReclassified if the Output's generation is outdated or other plugins have on_class by
+// now, for an event of a replay ErrWithheld if a plugin failed, and another error for any other class. The result may
+// share the argument's bytes.
 func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, ok bool, err error) {
 	if class > maxClass {
 		return nil, false, fmt.Errorf("render for class %d: classes are 0 to %d", class, maxClass)
@@ -35,8 +35,8 @@ func (p *Pipeline) Render(class uint8, ev Event, of *Output) (rendered []byte, o
 	}
 }
 
-// render renders an event with the plugins of a route, and identifies the modules that have rendered like [subscribers].
-// The result is marked removed if a plugin was removed meanwhile.
+// render renders an event with the plugins of a route, and identifies the modules that have rendered like
+// [subscribers]. The result is marked removed if a plugin was removed meanwhile.
 func (rt *route) render(class uint8, ev Event) (_ result, by subscribers) {
 	for i := range rt.steps {
 		s := &rt.steps[i]

@@ -34,8 +34,8 @@ type Sample struct {
 	// Function is the part of a sample that concerns a function: its hooks, and the effects of any hook; nil without one.
 	Function *FunctionSample
 
-	// Verdict is pass, drop or replace; allow or deny for OnSubscribe and OnConnect; pass for OnTick and the other hooks of a
-	// function; error for a call that must fail.
+	// Verdict is pass, drop or replace; allow or deny for OnSubscribe and OnConnect; pass for OnTick and the other hooks
+	// of a function; error for a call that must fail.
 	Verdict string
 	// Output is the expected payload of replace, compared without the space between JSON tokens. OutputText, if not nil,
 	// is compared byte by byte.

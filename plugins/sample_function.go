@@ -11,9 +11,9 @@ import (
 	"github.com/edgerelay/edgerelay/plugins/internal/loosejson"
 )
 
-// FunctionSample is the part of a [Sample] that concerns the hooks of a function. Samples with the same client are about
-// one connection, whose attachment lasts from sample to sample. Payload or Text is the message of on_message, the body of
-// on_result, the payload of on_alarm and the reason of on_close.
+// FunctionSample is the part of a [Sample] that concerns the hooks of a function. Samples with the same client are
+// about one connection, whose attachment lasts from sample to sample. Payload or Text is the message of on_message, the
+// body of on_result, the payload of on_alarm and the reason of on_close.
 type FunctionSample struct {
 	Client string
 	// Request is the JSON object of on_connect.

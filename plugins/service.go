@@ -59,9 +59,9 @@ type Response struct {
 	Body []byte
 }
 
-// Service carries out requests of plugins. Start must return quickly, and is called concurrently. Requests to the shared
-// store that one caller starts take effect in the order of the calls. done is called once, from any goroutine, and returns
-// quickly.
+// Service carries out requests of plugins. Start must return quickly, and is called concurrently. Requests to the
+// shared store that one caller starts take effect in the order of the calls. done is called once, from any goroutine,
+// and returns quickly.
 type Service interface {
 	Start(r *Request, done func(Response))
 }

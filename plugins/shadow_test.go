@@ -133,7 +133,8 @@ func TestTrial(t *testing.T) {
 	}
 }
 
-// TestShadowRunsBeside: a shadow that does not return delays no event. Events beyond its queue are skipped, and counted.
+// TestShadowRunsBeside: a shadow that does not return delays no event. Events beyond its queue are skipped, and
+// counted.
 func TestShadowRunsBeside(t *testing.T) {
 	gate := gateHandler{entered: make(chan struct{}, 1), gate: make(chan struct{})}
 	release := sync.OnceFunc(func() { close(gate.gate) })

@@ -90,8 +90,8 @@ func (in *instance) begin(fuel int64, timeout time.Duration) {
 	in.counter.Set(uint64(metering.NewCounter(l.filled)))
 }
 
-// exactBudget is the budget from which on a call may have up to a slice more. Then short calls, which are the most, need
-// neither set nor read the counter.
+// exactBudget is the budget from which on a call may have up to a slice more. Then short calls, which are the most,
+// need neither set nor read the counter.
 const exactBudget = 64 * metering.RefillUnits * metering.Unit
 
 // spend notes the fuel that was spent since the host last set or read the counter.

@@ -215,8 +215,8 @@ func keepPace(average *atomic.Int64, took time.Duration, weight int64) {
 	average.Store(max(1, pace+(int64(took)-pace)*weight/(weight+paceCalls)))
 }
 
-// noteLongCall publishes the counts before a call that turns out to be long, and how long it has lasted. The call itself
-// makes it.
+// noteLongCall publishes the counts before a call that turns out to be long, and how long it has lasted. The call
+// itself makes it.
 func (s *slot) noteLongCall(lasted time.Duration) {
 	if s.inFlight.Load() == 0 {
 		s.publish() // first: whoever sees the long call finds the counts

@@ -105,7 +105,8 @@ type Spec struct {
 	// KV limits the plugin's key-value store, in bytes of keys and values. Default: 1 MiB.
 	KV int
 	// MaxFailures is how many more calls of a hook must fail than succeed in a group to open the circuit breaker there.
-	// The breaker also opens when half of the last 20 or more calls within a minute failed. Events that are too large, calls that run out of fuel and missing instances do not count. Default: 5.
+	// The breaker also opens when half of the last 20 or more calls within a minute failed. Events that are too large,
+	// calls that run out of fuel and missing instances do not count. Default: 5.
 	MaxFailures int
 	// Cooldown is how long an open circuit breaker suspends calls before a trial call. It doubles with each failed
 	// trial, up to 32 times. Default: 5 s.

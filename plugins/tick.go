@@ -83,8 +83,8 @@ func (p *Pipeline) tick(pl *plugin, m *module, instance uint64) bool {
 }
 
 // callTick calls on_tick. While the instance is still locked, it queues the emitted events, so that the next event of
-// the instance finds them. It returns the groups at whose turn they continue, and the emitted events of an instance that
-// has had no event yet: nothing has to precede or follow those.
+// the instance finds them. It returns the groups at whose turn they continue, and the emitted events of an instance
+// that has had no event yet: nothing has to precede or follow those.
 func (p *Pipeline) callTick(pl *plugin, m *module, instance uint64) (resume []string, others []emission, err error) {
 	key := breakerKey{hook: OnTick}
 	s, err := m.acquire(key, instance)
@@ -234,8 +234,8 @@ func (t *traversal) resume(rt *route, at int, events []tickEvent, out []Output) 
 	return out
 }
 
-// emittedAt notes that a module at a step has emitted the event from on_tick, as if the event had been through the steps
-// before.
+// emittedAt notes that a module at a step has emitted the event from on_tick, as if the event had been through the
+// steps before.
 func (s *subscribers) emittedAt(rt *route, at int, by *module) {
 	for i := range at {
 		if m := rt.steps[i].serving(rt.group); m != nil && !rt.steps[i].shadow {

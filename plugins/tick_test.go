@@ -64,8 +64,8 @@ func tickingPipeline(t *testing.T, specs ...Spec) (*Pipeline, *tickSink, func())
 	return p, s, func() { _ = p.Close() }
 }
 
-// TestTicks: every instance is ticked at the interval, and the events that it emits to groups of the plugin wait for the
-// turn of the group.
+// TestTicks: every instance is ticked at the interval, and the events that it emits to groups of the plugin wait for
+// the turn of the group.
 func TestTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spec := ticker(t, `{"drop": true}`)

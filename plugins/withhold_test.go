@@ -173,7 +173,8 @@ func TestLargeEventsOpenNoBreaker(t *testing.T) {
 	}
 }
 
-// TestTimeoutsSuspendTheirGroup: a run of calls that the timeout ended suspends calls for their group, and for no other.
+// TestTimeoutsSuspendTheirGroup: a run of calls that the timeout ended suspends calls for their group, and for no
+// other.
 func TestTimeoutsSuspendTheirGroup(t *testing.T) {
 	spec := actor(t)
 	spec.Fuel, spec.Timeout = maxFuel, 2*time.Millisecond

@@ -42,9 +42,9 @@ func (h *Host) Apply(ctx context.Context, list []*Plugin, store Store) error {
 	}
 }
 
-// Plan reads, compiles and checks the modules of list. It takes as long as that takes and holds no lock. Running plugins
-// that list neither names nor renames stay, after the others, until Apply is called: a configuration that is rejected
-// after all must not have switched them off.
+// Plan reads, compiles and checks the modules of list. It takes as long as that takes and holds no lock. Running
+// plugins that list neither names nor renames stay, after the others, until Apply is called: a configuration that is
+// rejected after all must not have switched them off.
 // See docs/decisions/plugins.md#why-do-removed-plugins-run-until-the-earlier-configuration-stops
 func (h *Host) Plan(ctx context.Context, list []*Plugin, store Store) (*Plan, error) {
 	return h.plan(ctx, list, store, nil)

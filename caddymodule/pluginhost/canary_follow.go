@@ -54,8 +54,8 @@ func (h *Host) restartCanary(name string) {
 // minPromotedEvents is how many events a candidate must have decided on a node before that node promotes it.
 const minPromotedEvents = 20
 
-// followCanary makes this node run the canary of the plugin's record, judges the candidate, and promotes it when its time
-// has come. The caller holds the plugin's lock.
+// followCanary makes this node run the canary of the plugin's record, judges the candidate, and promotes it when its
+// time has come. The caller holds the plugin's lock.
 func (h *Host) followCanary(ctx context.Context, store Store, p *runningPlugin) {
 	want, here := p.record.canary(), h.canaryHere(p.Name)
 	switch {
@@ -91,8 +91,8 @@ func (h *Host) followCanary(ctx context.Context, store Store, p *runningPlugin) 
 	}
 }
 
-// startCanaryHere runs the candidate on this node. A node that refuses it takes it back for all, as a node does on which
-// it fails.
+// startCanaryHere runs the candidate on this node. A node that refuses it takes it back for all, as a node does on
+// which it fails.
 func (h *Host) startCanaryHere(ctx context.Context, store Store, p *runningPlugin, want *canaryRecord, attempt string) {
 	here := localCanary{id: want.Candidate.ID, attempt: attempt, share: want.Share}
 	v, err := want.candidate().open(ctx, store, p.Plugin, fileContent{})

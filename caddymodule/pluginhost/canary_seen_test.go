@@ -8,8 +8,8 @@ import (
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
-// A change of a canary that its author has not seen is not made: above all, to take back a canary that has ended must not
-// roll the stable module back.
+// A change of a canary that its author has not seen is not made: above all, to take back a canary that has ended must
+// not roll the stable module back.
 func TestChangesOfAnotherCanary(t *testing.T) {
 	ctx := context.Background()
 	first, second, candidate := module(t, "one1"), module(t, "two2"), actorModule(t)

@@ -270,7 +270,8 @@ func TestCleanCanaryIsPromoted(t *testing.T) {
 	a.runs(two, FromDeploy, 4)
 }
 
-// TestDeploymentReplacesTheCanary: other changes of the plugin end the canary, and its module goes once nothing needs it.
+// TestDeploymentReplacesTheCanary: other changes of the plugin end the canary, and its module goes once nothing needs
+// it.
 func TestDeploymentReplacesTheCanary(t *testing.T) {
 	ctx := context.Background()
 	one, two, three := module(t, "one1"), module(t, "two2"), module(t, "tre3")

@@ -104,7 +104,8 @@ func (h *Host) Deploy(ctx context.Context, name string, wasm []byte, c Change) e
 	})
 }
 
-// Rollback takes a running canary back, or deploys an earlier version again. An earlier undeployment lets the files run.
+// Rollback takes a running canary back, or deploys an earlier version again. An earlier undeployment lets the files
+// run.
 // See docs/decisions/plugins.md#why-does-a-rollback-deploy-the-previous-module
 func (h *Host) Rollback(ctx context.Context, name string, c Change) error {
 	if c.To == 0 && c.Candidate != NoCandidate {

@@ -16,8 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/outbound"
 )
 
-// Fetch lets a plugin make HTTP requests to some addresses. Redirects are not followed, and names that lead to addresses
-// outside the public internet are refused.
+// Fetch lets a plugin make HTTP requests to some addresses. Redirects are not followed, and names that lead to
+// addresses outside the public internet are refused.
 type Fetch struct {
 	// Addresses are schemes, hosts and ports to which requests may go, such as https://hooks.slack.com. A host
 	// *.example.com stands for all hosts below example.com, and https://* for all hosts. Without a port, the scheme's

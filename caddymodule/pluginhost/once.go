@@ -34,9 +34,9 @@ type claim struct {
 	own         []byte
 }
 
-// once makes a request unless another node, or this one, has made it lately. While another node is about to make it, once
-// waits: if that node fails or dies, this one takes over. The wait goes on while the store fails: the other node may have
-// died with it.
+// once makes a request unless another node, or this one, has made it lately. While another node is about to make it,
+// once waits: if that node fails or dies, this one takes over. The wait goes on while the store fails: the other node
+// may have died with it.
 func (f *requests) once(c *requester, p *Plugin, req *outbound.Request, slot *outbound.Slot) plugins.Response {
 	if services := f.host.services.Load(); services == nil || services.Shared == nil {
 		return f.response(p, req, outbound.Result{

@@ -68,8 +68,9 @@ func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) erro
 	return nil
 }
 
-// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended sooner
-// would lose them if the node died in between. After an error, also one of the channel layer, the alarm fires again.
+// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended
+// sooner would lose them if the node died in between. After an error, also one of the channel layer, the alarm fires
+// again.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -34,8 +34,8 @@ func (l slowLayer) PublishMessage(ctx context.Context, m relay.Message) (relay.R
 	return l.Publish(ctx, m.Group, m.Text)
 }
 
-// An alarm ends when its messages are in the channel layer. When they do not get there, or the node stops before, the alarm
-// has failed.
+// An alarm ends when its messages are in the channel layer. When they do not get there, or the node stops before, the
+// alarm has failed.
 func TestAlarmEndsAfterItsMessages(t *testing.T) {
 	s := newSite(t)
 	wasm, err := os.ReadFile(filepath.Join("..", "..", "plugins", "testdata", "function.wasm"))

@@ -17,8 +17,8 @@ import (
 // manifestSuffix is the suffix of the file with the OCI manifest of a pulled module.
 const manifestSuffix = ".json"
 
-// resolveFile returns the file of a plugin's module. A reference to a registry must have a digest; its file is in Caddy's
-// data directory, and [Plugin.pull] writes it.
+// resolveFile returns the file of a plugin's module. A reference to a registry must have a digest; its file is in
+// Caddy's data directory, and [Plugin.pull] writes it.
 func resolveFile(text string) (file string, ref *oci.Reference, err error) {
 	if !oci.IsReference(text) {
 		file, err = filepath.Abs(text)

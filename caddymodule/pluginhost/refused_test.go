@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/hub"
 )
 
-// A file that cannot run does not replace a deployment that does, is not compiled again and again, and a start without a
-// deployment fails.
+// A file that cannot run does not replace a deployment that does, is not compiled again and again, and a start without
+// a deployment fails.
 func TestRefusedFile(t *testing.T) {
 	s := newSite(t)
 	one, two := module(t, "one1"), module(t, "two2")

@@ -17,7 +17,8 @@ type seenSecrets struct {
 	of      *version
 }
 
-// secretFiles returns the states of the files that a configuration's placeholders name, as text; empty if there are none.
+// secretFiles returns the states of the files that a configuration's placeholders name, as text; empty if there are
+// none.
 func secretFiles(config json.RawMessage) string {
 	if !bytes.Contains(config, []byte(filePrefix)) {
 		return ""

@@ -35,8 +35,8 @@ const (
 	descriptionPath = "/openapi.json"
 )
 
-// Handler is an endpoint by which programs publish messages to groups. Each request needs a key. The endpoint answers on
-// its path, with and without a slash at the end, and serves its OpenAPI description at <path>/openapi.json.
+// Handler is an endpoint by which programs publish messages to groups. Each request needs a key. The endpoint answers
+// on its path, with and without a slash at the end, and serves its OpenAPI description at <path>/openapi.json.
 type Handler struct {
 	// Path is the path of the endpoint. Default: /edgerelay/publish.
 	Path string `json:"path,omitempty"`
@@ -153,7 +153,8 @@ func (h *Handler) match(at string) (description, ours bool) {
 	return rest == descriptionPath, ok && (rest == "" || rest == "/" || rest == descriptionPath)
 }
 
-// isCleartext reports whether the request came from outside without TLS, at this server or at a trusted proxy before it.
+// isCleartext reports whether the request came from outside without TLS, at this server or at a trusted proxy before
+// it.
 func isCleartext(r *http.Request) bool {
 	if r.TLS != nil {
 		return false

@@ -101,8 +101,8 @@ func (e *refusal) Is(target error) bool { return target == ErrSignature }
 
 func refuse(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
 
-// Verify checks that one of the keys has signed the module for a plugin, and returns the name of the key. A signature by
-// another key is ignored. The error wraps [ErrSignature].
+// Verify checks that one of the keys has signed the module for a plugin, and returns the name of the key. A signature
+// by another key is ignored. The error wraps [ErrSignature].
 func (k Keys) Verify(wasm []byte, plugin string, signatures []Signature) (by string, err error) {
 	digest := Digest(wasm)
 	if len(signatures) == 0 {

@@ -45,8 +45,8 @@ type sink struct{}
 
 func (sink) Perform([]plugins.Action) {}
 
-// measureVisit returns the shortest of three visits of a client that is alone, as if it had made one call, and the memory
-// of an instance on average: that of all together has a bound of as many times an instance's.
+// measureVisit returns the shortest of three visits of a client that is alone, as if it had made one call, and the
+// memory of an instance on average: that of all together has a bound of as many times an instance's.
 func (k *callKind) measureVisit(t *testing.T, spec plugins.Spec) (call time.Duration, memory uint64) {
 	n := startNode(t, plugins.Options{}, spec)
 	defer n.close(t)
@@ -79,8 +79,8 @@ func (s *store) Start(r *plugins.Request, done func(plugins.Response)) {
 	s.running.Go(func() { done(plugins.Response{Body: r.Value}) })
 }
 
-// publish has the plugins of a node process what plugins publish, as the channel layer does: in order, and beyond a bound
-// not at all.
+// publish has the plugins of a node process what plugins publish, as the channel layer does: in order, and beyond a
+// bound not at all.
 func (n *node) publish() (stop func()) {
 	messages, end := make(chan relay.Event, 4096), make(chan struct{})
 	n.pipeline.SetPublisher(func(_ string, a *plugins.Action) {

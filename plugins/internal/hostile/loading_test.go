@@ -180,8 +180,8 @@ func loadKinds() []loadKind {
 	return kinds
 }
 
-// TestHostileModules bounds what it costs to load each kind of hostile modules: the time and the memory of the compiler,
-// the memory of the server, and how late events of other groups are meanwhile.
+// TestHostileModules bounds what it costs to load each kind of hostile modules: the time and the memory of the
+// compiler, the memory of the server, and how late events of other groups are meanwhile.
 func TestHostileModules(t *testing.T) {
 	if plugins.CurrentEngine() == plugins.EngineInterpreter {
 		if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {

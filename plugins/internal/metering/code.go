@@ -149,9 +149,10 @@ func (b *body) rewrite(dst []byte, t funcType) ([]byte, error) {
 
 // assemble joins the locals, the entry charge and the code. A function with calls also returns its part of the stack at
 // the exit, charges the rest of its cost there and checks: the way back from a deep recursion may be long. For this
-// purpose the code becomes a block: a branch out of the function then ends at the end of the block, and a return becomes
-// such a branch. A function with loops and without calls checks at the exit instead of the entry: behind a check, the
-// engine no longer has the values that the function began with in registers, and each round of a loop loads them.
+// purpose the code becomes a block: a branch out of the function then ends at the end of the block, and a return
+// becomes such a branch. A function with loops and without calls checks at the exit instead of the entry: behind a
+// check, the engine no longer has the values that the function began with in registers, and each round of a loop loads
+// them.
 func (b *body) assemble(dst []byte, t funcType, groups uint32, declaration []byte) []byte {
 	added := uint32(1)
 	if b.bulk {

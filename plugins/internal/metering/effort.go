@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// effort estimates what the engine's compiler needs for a function beyond a multiple of its size. The compiler's time and
-// memory grow with the products of blocks and values, so a module of a few kilobytes can take gigabytes. The weights are
-// the highest of several measured families of modules.
+// effort estimates what the engine's compiler needs for a function beyond a multiple of its size. The compiler's time
+// and memory grow with the products of blocks and values, so a module of a few kilobytes can take gigabytes. The
+// weights are the highest of several measured families of modules.
 // See docs/decisions/plugins.md#why-does-the-rewriter-estimate-the-cost-of-compiling
 type effort struct {
 	blocks   int // of the control flow graph after the rewriting

@@ -9,8 +9,8 @@ const (
 	helperInit
 )
 
-// helper is an added function that performs a long bulk memory operation in chunks, with a check before each. It has the
-// operands and the effect of the operation: a range outside the memory traps before the first byte is written.
+// helper is an added function that performs a long bulk memory operation in chunks, with a check before each. It has
+// the operands and the effect of the operation: a range outside the memory traps before the first byte is written.
 type helper struct {
 	kind    helperKind
 	segment uint32 // of memory.init

@@ -63,9 +63,9 @@ func (m *module) data(r *reader) {
 // maxNameBytes is the length that names in the name section are cut to.
 const maxNameBytes = 128
 
-// names returns a name section with only the names of the module and its functions, which stack traces show, each cut to
-// maxNameBytes: the engine copies up to 30 of them into the error of a failed call. The result is nil for a malformed
-// name section, which has no effect on the module.
+// names returns a name section with only the names of the module and its functions, which stack traces show, each cut
+// to maxNameBytes: the engine copies up to 30 of them into the error of a failed call. The result is nil for a
+// malformed name section, which has no effect on the module.
 func (m *module) names(body []byte) []byte {
 	r := reader{b: body}
 	r.name() // "name"
