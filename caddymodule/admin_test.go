@@ -56,6 +56,13 @@ func TestAdminPublish(t *testing.T) {
 		`{"group": "nobody", "type": "consumer.subscribe", "data": {}}`:            400,
 		`{"group": "nobody", "type": "_x", "data": {}}`:                            400,
 		`{"group": "nobody", "data": {"x": ""}, "binary": ["x"]}`:                  400,
+		`{"group": "nobody", "type": "t", "data": {"x": ""}, "binary": ["x"]}`:     200,
+		`{"group": "nobody", "type": "t", "data": {"x": "AA=="}, "binary": ["x"]}`: 200,
+		`{"group": "nobody", "type": "t", "data": {"x": "!!"}, "binary": ["x"]}`:   400,
+		`{"group": "nobody", "type": "t", "data": {"x": null}, "binary": ["x"]}`:   400,
+		`{"group": "nobody", "type": "t", "data": {"x": 1}, "binary": ["x"]}`:      400,
+		`{"group": "nobody", "type": "t", "data": {}, "binary": ["x"]}`:            400,
+		`{"group": "nobody", "type": "t", "data": 1, "binary": ["x"]}`:             400,
 	} {
 		if status, answer := s.post("/edgerelay/publish", body); status != want || answer == "" {
 			t.Errorf("%.100q: %d %.200s, want %d", body, status, answer, want)

@@ -34,6 +34,8 @@ type doorRequest struct {
 	body []byte
 	// places are the tokens of the client's last positions by group.
 	places map[string]string
+	// lost tells that the client has had positions of groups that places lacks.
+	lost   bool
 	latest uint32
 	// frames is set if the client gets the frames of the subprotocol in place of the emitters' texts.
 	frames  bool
@@ -71,7 +73,7 @@ func readDoorRequest(
 	if id == "" {
 		id = parameters.Get("last_event_id")
 	}
-	q.places = eventstream.ParseID(id)
+	q.places, q.lost = eventstream.ParseID(id)
 	if r.Method == http.MethodPost {
 		if q.body, err = readDoorBody(w, r, maxBody); err != nil {
 			return nil, err
@@ -84,7 +86,7 @@ func readDoorRequest(
 		q.awx, err = awx.ParseRequest(q.body)
 	default:
 		query := awx.Query{
-			Groups: parameters["group"], Kinds: parameters.Get("groups"), After: q.places, Latest: q.latest,
+			Groups: parameters["group"], Kinds: parameters.Get("groups"), After: q.places, Lost: q.lost, Latest: q.latest,
 		}
 		q.awx, err = query.Request()
 	}
@@ -185,7 +187,7 @@ func (q *doorRequest) resume(latest int) func(group string) *relay.Resume {
 		if wish := since(group); wish != nil {
 			return wish
 		}
-		if token, ok := q.places[group]; ok {
+		if token, ok := q.places[group]; ok || q.lost {
 			position, _ := relay.ParsePosition(token) // the zero Position is one that no history has
 			return &relay.Resume{After: []relay.Position{position}}
 		}

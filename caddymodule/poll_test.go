@@ -75,6 +75,13 @@ func TestLongPoll(t *testing.T) {
 	want("a wrong token", s.poll("/websocket/?wait=30", `{"groups": {"a": ["b"]}, "xrftoken": "x"}`), "accept", "error")
 	want("too old", s.poll("/websocket/?group=job_events-1&wait=30&last_event_id=job_events-1:x", ""),
 		"accept", "groups_current", "subscribed")
+	for _, damaged := range []string{"x", "job_events-1", "job_events-1:", "a-b:x,job_ev"} {
+		frames = s.poll("/websocket/?group=job_events-1&wait=30&last_event_id="+damaged, "")
+		want("damaged", frames, "accept", "groups_current", "subscribed")
+		if frames[2]["recovered"] != false {
+			t.Errorf("last_event_id %s: %v, want that events may be missing", damaged, frames[2])
+		}
+	}
 	if took := time.Since(began); took > 25*time.Second {
 		t.Errorf("the answers took %v", took)
 	}

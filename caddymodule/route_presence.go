@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"strings"
 	"time"
 
@@ -78,8 +77,8 @@ func (rp *RoutePresence) compile(ctx caddy.Context, app *App) (*node.RoutePresen
 		}
 	}
 	for _, pattern := range rp.Groups {
-		if _, err := path.Match(pattern, ""); err != nil {
-			return nil, fmt.Errorf("groups: malformed pattern %q; use a pattern such as chat_*", pattern)
+		if err := relay.CheckPattern(pattern); err != nil {
+			return nil, fmt.Errorf("groups: %w", err)
 		}
 	}
 	var members []string

@@ -98,16 +98,17 @@ edgerelay {
 func TestInvalidPresence(t *testing.T) {
 	s := newSite(t)
 	for name, c := range map[string]struct{ lines, want string }{
-		"grace":     {"grace 25h", "grace is between 0s and 24h"},
-		"bound":     {"announce_up_to 20000", "announce_up_to is a number up to 10000"},
-		"info":      {"info name", "write {user.name}"},
-		"info bare": {"info name}", "write {user.name}"},
-		"pattern":   {"groups chat_[", "malformed pattern"},
-		"url":       {"webhook ftp://x", "write https://example.com/presence/"},
-		"uwsgi":     {"webhook uwsgi://127.0.0.1:8050", "needs a path"},
-		"no url":    {"webhook", "webhook needs a URL"},
-		"setting":   {"announce 5", "has no setting"},
-		"too long":  {"webhook http://a /b", "write https://example.com/presence/"},
+		"grace":       {"grace 25h", "grace is between 0s and 24h"},
+		"bound":       {"announce_up_to 20000", "announce_up_to is a number up to 10000"},
+		"info":        {"info name", "write {user.name}"},
+		"info bare":   {"info name}", "write {user.name}"},
+		"pattern":     {"groups chat_[", "no group has a name such as"},
+		"placeholder": {"groups {env.GROUPS}", "no group has a name such as"},
+		"url":         {"webhook ftp://x", "write https://example.com/presence/"},
+		"uwsgi":       {"webhook uwsgi://127.0.0.1:8050", "needs a path"},
+		"no url":      {"webhook", "webhook needs a URL"},
+		"setting":     {"announce 5", "has no setting"},
+		"too long":    {"webhook http://a /b", "write https://example.com/presence/"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := s.load(s.file("auth none", "edgerelay {\nroute /a/ {\ngroups a\npresence {\n"+c.lines+"\n}\n}\n}"))

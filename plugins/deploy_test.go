@@ -66,7 +66,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	good := versioned(t, 2)
 	faulty := Spec{
 		Name: "a b", Wasm: []byte{0}, OnError: "maybe", Grants: []Grant{"files"}, Config: []byte("{"), Fuel: -1,
-		Groups: []string{""},
+		Groups: []string{"", "{env.GROUPS}", "job events", "ok-*", "*"},
 	}
 	for _, c := range []struct {
 		name  string
@@ -105,7 +105,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		}
 	}
 	if err := p.Apply(context.Background(), []Spec{faulty}); err == nil ||
-		strings.Count(err.Error(), "\n") != 5 {
+		strings.Count(err.Error(), "\n") != 7 || strings.Contains(err.Error(), "ok-*") {
 		t.Errorf("the error does not list all faults of a spec: %v", err)
 	}
 }

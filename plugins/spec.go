@@ -252,13 +252,19 @@ func (s *Spec) checkNames() (faults []error) {
 			continue
 		}
 		for _, g := range list {
-			if g == "" || len(g) > maxPatternLength {
-				faults = append(faults, fmt.Errorf("invalid group pattern in %s; use 1 to %d characters",
-					[...]string{"groups", "join", "publish"}[i], maxPatternLength))
+			if !validPattern(g) {
+				faults = append(faults, fmt.Errorf("invalid group pattern %q in %s; use 1 to %d ASCII letters, digits, '-', '_' "+
+					"and '.', with * for any characters", g, [...]string{"groups", "join", "publish"}[i], maxGroupName))
 			}
 		}
 	}
 	return faults
+}
+
+// validPattern reports whether a pattern can match the name of a group.
+func validPattern(pattern string) bool {
+	literal := strings.ReplaceAll(pattern, "*", "")
+	return pattern != "" && len(pattern) <= maxPatternLength && (literal == "" || validGroupName([]byte(literal)))
 }
 
 func (s *Spec) checkContent() (faults []error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -92,6 +94,43 @@ func ValidGroup(name string) bool {
 		}
 	}
 	return true
+}
+
+// ValidPattern reports whether a pattern in the syntax of [path.Match] can match the name of a group.
+func ValidPattern(pattern string) bool {
+	if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+		return false
+	}
+	var least strings.Builder // the least name that matches, but for the characters of classes
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; c {
+		case '*':
+		case '?':
+			least.WriteByte('x')
+		case '[':
+			for i++; pattern[i] != ']'; i++ {
+				if pattern[i] == '\\' {
+					i++
+				}
+			}
+			least.WriteByte('x')
+		case '\\':
+			i++
+			least.WriteByte(pattern[i])
+		default:
+			least.WriteByte(c)
+		}
+	}
+	return least.Len() == 0 || ValidGroup(least.String())
+}
+
+// CheckPattern returns an error that explains the rules if no group can match a pattern.
+func CheckPattern(pattern string) error {
+	if !ValidPattern(pattern) {
+		return fmt.Errorf("no group has a name such as %q; use 1 to %d ASCII letters, digits, '-', '_' and '.', with * for "+
+			"any characters, as in job_events-*", pattern, MaxGroupName)
+	}
+	return nil
 }
 
 // CheckGroup returns an error that explains the rules if name is not a valid group name.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,5 +83,34 @@ func ReadPublication(body io.Reader) (p Publication, status int, err error) {
 	if p.Type == "" && len(p.Binary) > 0 {
 		return p, http.StatusBadRequest, errors.New("binary is for messages with a type; add the type")
 	}
+	if err := p.checkBinary(); err != nil {
+		return p, http.StatusBadRequest, err
+	}
 	return p, http.StatusOK, nil
+}
+
+// checkBinary returns an error unless the members that are to be bytes hold base64.
+func (p *Publication) checkBinary() error {
+	if len(p.Binary) == 0 {
+		return nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(p.Data, &members); err != nil {
+		return errors.New("data of a message with a type is an object with the message's other members")
+	}
+	for _, name := range p.Binary {
+		value, ok := members[name]
+		if !ok {
+			return fmt.Errorf("binary: data has no member %q", name)
+		}
+		var text string
+		err := json.Unmarshal(value, &text)
+		if err == nil {
+			_, err = base64.StdEncoding.DecodeString(text)
+		}
+		if err != nil || string(value) == "null" {
+			return fmt.Errorf("binary: the member %q is no string with base64 (RFC 4648, section 4, with padding)", name)
+		}
+	}
+	return nil
 }

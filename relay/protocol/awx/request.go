@@ -36,6 +36,8 @@ type Query struct {
 	Kinds string
 	// After are the tokens of the client's last positions by full name.
 	After map[string]string
+	// Lost tells that the client has had positions of groups that After lacks.
+	Lost bool
 	// Latest is the number of last events to get of groups without a position.
 	Latest uint32
 }
@@ -73,7 +75,7 @@ func (q Query) Request() (r Request, err error) {
 
 // since returns the member "since" of the message that the query stands for.
 func (q Query) since(requests []groupRequest) json.RawMessage {
-	if len(q.After) == 0 && q.Latest == 0 {
+	if len(q.After) == 0 && q.Latest == 0 && !q.Lost {
 		return nil
 	}
 	var b bytes.Buffer
@@ -81,6 +83,9 @@ func (q Query) since(requests []groupRequest) json.RawMessage {
 	for _, r := range requests {
 		group := r.group()
 		token, ok := q.After[group]
+		if !ok && q.Lost {
+			token, ok = "lost", true // is no position
+		}
 		if !ok && q.Latest == 0 {
 			continue
 		}

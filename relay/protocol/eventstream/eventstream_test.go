@@ -98,7 +98,8 @@ func TestPlain(t *testing.T) {
 
 func TestPlaces(t *testing.T) {
 	other := relay.Position{Micros: 1, Mark: 2, Part: 3}
-	p := NewPlaces(ParseID("old-1:" + other.String() + ",bad-1:xyz"))
+	old, _ := ParseID("old-1:" + other.String() + ",bad-1:xyz")
+	p := NewPlaces(old)
 	var stream []byte
 	for range 2 {
 		stream = Plain(stream, true, envelopeOf("{}"))
@@ -112,8 +113,20 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("event %d has id %q, want %q", i, got[i].id, want)
 		}
 	}
-	if tokens := ParseID(got[3].id); len(tokens) != 3 || tokens["b-1"] != other.String() {
-		t.Errorf("%v", tokens)
+	if tokens, damaged := ParseID(got[3].id); len(tokens) != 3 || tokens["b-1"] != other.String() || damaged {
+		t.Errorf("%v, damaged: %v", tokens, damaged)
+	}
+}
+
+func TestDamagedIDs(t *testing.T) {
+	for id, want := range map[string]bool{
+		"": false, "a-1:xyz": false, "a-1:x,b-1:y": false,
+		"a-1": true, "a-1:": true, "xyz": true, "a-1:x,b-1": true, "a-1:x,": true, "a 1:x": true,
+		strings.Repeat("a-1:x,", maxID): true,
+	} {
+		if _, damaged := ParseID(id); damaged != want {
+			t.Errorf("%.40q is damaged: %v, want %v", id, damaged, want)
+		}
 	}
 }
 
@@ -134,12 +147,13 @@ func FuzzParseID(f *testing.F) {
 	f.Add(",,:,:a,a:,\x00:\n")
 	f.Add("0:\r0000\n0000000000000000")
 	f.Fuzz(func(t *testing.T, id string) {
-		tokens := ParseID(id)
+		tokens, _ := ParseID(id)
 		if len(tokens) > MaxGroups {
 			t.Fatalf("%d groups", len(tokens))
 		}
 		p := NewPlaces(tokens)
-		for group, token := range ParseID(strings.TrimSpace(strings.TrimPrefix(string(p.appendID(nil)), idField))) {
+		own, _ := ParseID(strings.TrimSpace(strings.TrimPrefix(string(p.appendID(nil)), idField)))
+		for group, token := range own {
 			if tokens[group] != token {
 				t.Fatalf("%q became %q", tokens[group], token)
 			}

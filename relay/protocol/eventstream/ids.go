@@ -15,20 +15,22 @@ const MaxGroups = 32
 const maxID = MaxGroups * (relay.MaxGroupName + 32)
 
 // ParseID reads an id, "<group>:<position>[,<group>:<position>…]", and returns the tokens of positions by group. Parts
-// that are no group's are left out. A token that is no position stays: a client that sends one hears that it may have
-// missed events.
-func ParseID(id string) map[string]string {
+// that are no group's are left out, and the id is damaged: it may have had a position of any group that the tokens lack.
+// A token that is no position stays. A client without a readable position hears that it may have missed events.
+func ParseID(id string) (tokens map[string]string, damaged bool) {
 	if id == "" || len(id) > maxID {
-		return nil
+		return nil, id != ""
 	}
-	tokens := map[string]string{}
+	tokens = map[string]string{}
 	for part := range strings.SplitSeq(id, ",") {
 		group, token, ok := strings.Cut(part, ":")
 		if ok && relay.ValidGroup(group) && token != "" && len(tokens) < MaxGroups {
 			tokens[group] = token
+		} else {
+			damaged = true
 		}
 	}
-	return tokens
+	return tokens, damaged
 }
 
 // Places are the last positions of one client in several groups, which are the ids of its events. A Places is not safe

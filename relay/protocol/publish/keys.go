@@ -49,10 +49,11 @@ func NewKey(s KeySettings, c *Counters) (*Key, error) {
 	if len(s.Groups) == 0 {
 		return nil, fmt.Errorf("key %s: no groups; add groups <pattern>…, or groups * for every group", s.Name)
 	}
+	// Channels of GRIP may have any name. Braces are a placeholder, which is not replaced here and would match nothing.
 	for _, list := range [][]string{s.Groups, s.Types} {
 		for _, p := range list {
-			if _, err := path.Match(p, ""); err != nil || p == "" {
-				return nil, fmt.Errorf("key %s: invalid pattern %q; use a name such as orders-*", s.Name, p)
+			if _, err := path.Match(p, ""); err != nil || p == "" || strings.ContainsAny(p, "{}") {
+				return nil, fmt.Errorf("key %s: invalid pattern %q; use a name such as orders-*, without placeholders", s.Name, p)
 			}
 		}
 	}

@@ -86,6 +86,8 @@ func TestInvalidKeys(t *testing.T) {
 		"name with space": {func(s *KeySettings) { s.Name = "a b" }, "invalid name"},
 		"no groups":       {func(s *KeySettings) { s.Groups = nil }, "add groups"},
 		"bad pattern":     {func(s *KeySettings) { s.Groups = []string{"["} }, "invalid pattern"},
+		"placeholder":     {func(s *KeySettings) { s.Groups = []string{"{env.GROUPS}"} }, "without placeholders"},
+		"in types":        {func(s *KeySettings) { s.Types = []string{"{env.TYPES}"} }, "without placeholders"},
 		"no secret":       {func(s *KeySettings) { s.Secrets = nil }, "no secret"},
 		"empty secret":    {func(s *KeySettings) { s.Secrets = []string{"s", ""} }, "empty"},
 	} {

@@ -86,13 +86,18 @@ func (r *reader) readHeader() (h header, err error) {
 		if b, err = r.readExactly(2); err != nil {
 			return h, err
 		}
-		h.length = uint64(binary.BigEndian.Uint16(b))
+		if h.length = uint64(binary.BigEndian.Uint16(b)); h.length < 126 {
+			return h, violation{codeProtocol, "length has more bytes than needed"}
+		}
 	case 127:
 		if b, err = r.readExactly(8); err != nil {
 			return h, err
 		}
 		if h.length = binary.BigEndian.Uint64(b); h.length > 1<<63-1 {
 			return h, violation{codeProtocol, "length is negative"}
+		}
+		if h.length <= 0xffff {
+			return h, violation{codeProtocol, "length has more bytes than needed"}
 		}
 	}
 	if h.opcode >= opClose && (h.length > maxControl || !h.fin) {

@@ -3,6 +3,7 @@ package ws
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/edgerelay/edgerelay/relay/transport/httpstream"
@@ -33,7 +34,7 @@ func IsExtendedConnect(r *http.Request) bool {
 // do not exist there, and so the status 426, which needs Upgrade, is not used.
 func checkExtendedConnect(w http.ResponseWriter, r *http.Request) (status int, reason string) {
 	switch {
-	case r.Header.Get("Sec-Websocket-Version") != "13":
+	case !slices.Equal(r.Header.Values("Sec-Websocket-Version"), version):
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return http.StatusBadRequest, "only websocket version 13 is supported"
 	case r.ContentLength >= 0: // also a stream that the client has ended with the request

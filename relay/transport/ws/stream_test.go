@@ -132,6 +132,7 @@ func TestStreamHandshakes(t *testing.T) {
 		{"the protocol in upper case", []string{":protocol: WebSocket"}, 200, ""},
 		{"version 8", []string{"Sec-WebSocket-Version: 8"}, 400, ""},
 		{"no version", []string{"Sec-WebSocket-Version:"}, 400, ""},
+		{"two versions", []string{"Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8"}, 400, ""},
 	} {
 		t.Run(h.name, func(t *testing.T) {
 			_, resp, body, err := c.Connect("/", h.headers...)

@@ -3,6 +3,7 @@ package ws
 import (
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -26,7 +27,7 @@ func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason st
 		return http.StatusUpgradeRequired, "a websocket handshake needs HTTP/1.1"
 	case !hasToken(r.Header, "Connection", "upgrade"):
 		return http.StatusBadRequest, "the Connection header of a websocket handshake must contain Upgrade"
-	case r.Header.Get("Sec-Websocket-Version") != "13":
+	case !slices.Equal(r.Header.Values("Sec-Websocket-Version"), version):
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return http.StatusUpgradeRequired, "only websocket version 13 is supported"
 	case r.ContentLength != 0: // the body would be read as frames
@@ -37,6 +38,9 @@ func CheckUpgrade(w http.ResponseWriter, r *http.Request) (status int, reason st
 	}
 	return 0, ""
 }
+
+// version is the header of the only version of RFC 6455.
+var version = []string{"13"}
 
 func validKey(key string) bool {
 	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))

@@ -27,6 +27,7 @@ func TestInvalidHandshakesAreRejected(t *testing.T) {
 		{"POST", "POST", nil, 405, "Allow"},
 		{"no version", "GET", map[string]string{"Sec-WebSocket-Version": ""}, 426, "Sec-WebSocket-Version"},
 		{"version 8", "GET", map[string]string{"Sec-WebSocket-Version": "8"}, 426, "Sec-WebSocket-Version"},
+		{"two versions", "GET", map[string]string{"Sec-Websocket-Version": "13"}, 426, "Sec-WebSocket-Version"},
 		{"no key", "GET", map[string]string{"Sec-WebSocket-Key": ""}, 400, ""},
 		{"short key", "GET", map[string]string{"Sec-WebSocket-Key": "AAAA"}, 400, ""},
 		{"no upgrade in Connection", "GET", map[string]string{"Connection": "close"}, 400, ""},
@@ -42,6 +43,9 @@ func TestInvalidHandshakesAreRejected(t *testing.T) {
 			r.Header.Del(k)
 			if v != "" {
 				r.Header.Set(k, v)
+			}
+			if c.name == "two versions" {
+				r.Header.Add(k, "8")
 			}
 		}
 		resp, err := http.DefaultTransport.RoundTrip(r)
