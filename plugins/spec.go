@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/oneline"
 )
 
 // OnError is the policy for an event that its plugin could not process: the call failed, or the circuit breaker is
@@ -179,7 +181,7 @@ const (
 func (s Spec) withDefaults() (Spec, error) {
 	s.fillIn()
 	faults := slices.Concat(s.checkNames(), s.checkContent(), s.checkLimits())
-	if err := errors.Join(faults...); err != nil {
+	if err := oneline.Join(faults...); err != nil {
 		return s, fmt.Errorf("plugin %s: %w", s.Name, err)
 	}
 	return s, nil

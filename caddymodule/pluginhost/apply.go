@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/edgerelay/edgerelay/internal/oneline"
 	"github.com/edgerelay/edgerelay/plugins"
 )
 
@@ -217,7 +218,7 @@ func (l *loader) loadAll(ctx context.Context, list []*Plugin) ([]*runningPlugin,
 		})
 	}
 	wg.Wait()
-	return next, errors.Join(faults...)
+	return next, oneline.Join(faults...)
 }
 
 // load chooses the module of a plugin. If there is an alternative, a module that fails its check is passed over.

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/oneline"
 )
 
 // Policy grants requests. A zero value means the documented default.
@@ -89,7 +91,7 @@ func (p Policy) compile() (*rules, error) {
 	if slices.ContainsFunc(p.Private, func(n netip.Prefix) bool { return !n.IsValid() }) {
 		faults = append(faults, errors.New("invalid private network; use one such as 10.0.0.0/8"))
 	}
-	return r, errors.Join(append(faults, r.fillIn()...)...)
+	return r, oneline.Join(append(faults, r.fillIn()...)...)
 }
 
 func upper(s string) bool {
