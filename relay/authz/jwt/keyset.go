@@ -48,7 +48,9 @@ type keySet struct {
 // newKeySet checks the settings. Errors do not repeat a key.
 func newKeySet(s Settings) (*keySet, error) {
 	switch {
-	case (s.JWKS == "") == (s.Key == ""):
+	case s.JWKS != "" && s.Key != "":
+		return nil, errors.New("key and jwks are both given; remove one")
+	case s.JWKS == "" && s.Key == "":
 		return nil, errors.New("either jwks or a key is needed; add one, such as jwks https://id.example.com/jwks.json")
 	case s.Key != "":
 		keys, err := parseKeys(s.Key)

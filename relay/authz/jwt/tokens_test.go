@@ -168,7 +168,7 @@ func TestInvalidSettings(t *testing.T) {
 		want   string
 	}{
 		"no key":            {func(s *jwt.Settings) { s.Key = "" }, "either jwks or a key"},
-		"both":              {func(s *jwt.Settings) { s.JWKS = "https://x/" }, "either jwks or a key"},
+		"both":              {func(s *jwt.Settings) { s.JWKS = "https://x/" }, "key and jwks are both given; remove one"},
 		"short secret":      {func(s *jwt.Settings) { s.Key = "short" }, "too short"},
 		"private key":       {func(s *jwt.Settings) { s.Key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n" }, "no public key"},
 		"torn PEM":          {func(s *jwt.Settings) { s.Key = strings.ReplaceAll(pem, "\n", " ") }, "malformed"},

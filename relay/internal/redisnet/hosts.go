@@ -114,8 +114,9 @@ func (h Hosts) options() (list []*host, err error) {
 		return nil, errors.New("no host; write: url redis://127.0.0.1:6379/0")
 	case len(h.URLs) > 0 && len(h.Sentinels) > 0:
 		return nil, errors.New("url and sentinel exclude each other: a ring consists of urls or of masters")
-	case h.Pool.invalid():
-		return nil, errors.New("pool: min_backoff is above max_backoff")
+	}
+	if err := h.Pool.check(); err != nil {
+		return nil, err
 	}
 	encrypted := len(h.Sentinels) > 0
 	for _, url := range h.URLs {
@@ -151,7 +152,7 @@ func (h Hosts) options() (list []*host, err error) {
 func (s Sentinel) host(encrypted bool) (*host, error) {
 	if s.Master == "" || len(s.Addresses) == 0 {
 		return nil, errors.New("a sentinel needs a master and addresses; write: " +
-			"sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
+			"'master mymaster' and 'addresses 10.0.0.1:26379 10.0.0.2:26379' in the block of sentinel")
 	}
 	for _, a := range s.Addresses {
 		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
@@ -167,10 +168,24 @@ func (s Sentinel) host(encrypted bool) (*host, error) {
 	return o, nil
 }
 
-// invalid reports whether the backoff settings contradict each other.
-func (p Pool) invalid() bool {
-	p = p.WithDefaults()
-	return p.MinBackoff > p.MaxBackoff
+// maxPool bounds the connections of a pool: a client has so many ports towards a host, and the pool allocates a place
+// for each connection.
+const maxPool = 1<<16 - 1
+
+// check returns an error for sizes out of bounds, and for backoff settings that contradict each other.
+func (p Pool) check() error {
+	for _, s := range []struct {
+		name string
+		n    int
+	}{{"size", p.Size}, {"min_idle", p.MinIdle}, {"max_idle", p.MaxIdle}} {
+		if s.n < 0 || s.n > maxPool {
+			return fmt.Errorf("pool: %s: invalid number %d; use 1 to %d", s.name, s.n, maxPool)
+		}
+	}
+	if p = p.WithDefaults(); p.MinBackoff > p.MaxBackoff {
+		return errors.New("pool: min_backoff is above max_backoff; set a longer max_backoff")
+	}
+	return nil
 }
 
 // apply sets the options of the pooled client.

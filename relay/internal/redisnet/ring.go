@@ -53,7 +53,7 @@ func (r *Ring) WarnIgnored(log *slog.Logger) {
 		if route := r.Route(host); len(route.ignored) > 0 {
 			log.Warn("options of a redis url ignored", "host", route.Addr(),
 				"options", strings.Join(route.ignored, ", "),
-				"remedy", "remove them, or see channel_layer redis { pool { … } }")
+				"remedy", "remove them, or see the settings of 'pool' in the block of channel_layer redis")
 		}
 	}
 }

@@ -103,7 +103,9 @@ func (h *host) setAddress(authority, path string) error {
 	}
 	h.Addr = net.JoinHostPort(name, port)
 	if db := strings.Trim(unquote(path), "/"); db != "" {
-		return number(&h.DB, 0)(db)
+		if number(&h.DB, 0, maxDatabase)(db) != nil {
+			return errors.New("has no valid database; write a number from 0 behind the host, such as /0")
+		}
 	}
 	return nil
 }
@@ -139,9 +141,9 @@ var ignoredOptions = []string{
 
 // refusedOptions are options that must not be ignored, with the remedy.
 var refusedOptions = map[string]string{
-	"ssl_ca_data":               "write the certificates to a file, and tls { ca <file> }",
-	"ssl_ca_path":               "write the certificates to one file, and tls { ca <file> }",
-	"ssl_password":              "decrypt the key's file, and write tls { key <file> }",
+	"ssl_ca_data":               "write the certificates to a file, and give the file to 'ca' in the block of tls",
+	"ssl_ca_path":               "write the certificates to one file, and give the file to 'ca' in the block of tls",
+	"ssl_password":              "decrypt the key's file, and give it to 'key' in the block of tls",
 	"ssl_validate_ocsp":         "OCSP is not supported; remove the option",
 	"ssl_validate_ocsp_stapled": "OCSP is not supported; remove the option",
 	"ssl_ocsp_context":          "OCSP is not supported; remove the option",
@@ -155,11 +157,11 @@ func (h *host) setOptions(query string) error {
 	var files TLS
 	pool := &h.pool
 	known := map[string]func(value string) error{
-		"db": number(&h.DB, 0), "virtual_host": number(&h.DB, 0),
+		"db": number(&h.DB, 0, maxDatabase), "virtual_host": number(&h.DB, 0, maxDatabase),
 		"username": text(&h.Username), "password": text(&h.Password),
-		"max_connections": number(&pool.Size, 1), "pool_size": number(&pool.Size, 1),
-		"max_active_conns": number(&pool.Size, 1),
-		"min_idle_conns":   number(&pool.MinIdle, 0), "max_idle_conns": number(&pool.MaxIdle, 0),
+		"max_connections": number(&pool.Size, 1, maxPool), "pool_size": number(&pool.Size, 1, maxPool),
+		"max_active_conns": number(&pool.Size, 1, maxPool),
+		"min_idle_conns":   number(&pool.MinIdle, 0, maxPool), "max_idle_conns": number(&pool.MaxIdle, 0, maxPool),
 		"socket_timeout":         seconds(&pool.ReadTimeout, &pool.WriteTimeout),
 		"read_timeout":           seconds(&pool.ReadTimeout),
 		"write_timeout":          seconds(&pool.WriteTimeout),
@@ -226,11 +228,14 @@ func text(to *string) func(string) error {
 	return func(value string) error { *to = value; return nil }
 }
 
-func number(to *int, least int) func(string) error {
+// maxDatabase bounds the number of a database.
+const maxDatabase = 1 << 30
+
+func number(to *int, least, most int) func(string) error {
 	return func(value string) (err error) {
 		n, err := strconv.Atoi(value)
-		if err != nil || n < least || n > 1<<30 {
-			return fmt.Errorf("invalid number; write %d or more", least)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("invalid number; write %d to %d", least, most)
 		}
 		*to = n
 		return nil
@@ -270,8 +275,8 @@ func yes(to *bool) func(string) error {
 func verified(accepted ...string) func(string) error {
 	return func(value string) error {
 		if !slices.Contains(accepted, strings.ToLower(value)) {
-			return errors.New("certificates are verified; write tls { ca <file> } for a private authority, " +
-				"or tls { insecure_skip_verify } for an experiment")
+			return errors.New("certificates are verified; in the block of tls, write 'ca <file>' for a private " +
+				"authority, or 'insecure_skip_verify' for an experiment")
 		}
 		return nil
 	}

@@ -88,9 +88,15 @@ func (s Settings) prepare() (*inForce, error) {
 	if err := s.Hosts.Validate(); err != nil {
 		return fail(err)
 	}
-	if s.Prefix == "" || s.Capacity <= 0 || s.Expiry < time.Second || s.GroupExpiry < time.Second {
-		return fail(errors.New(
-			"prefix must not be empty, capacity must be above 0, expiry and group_expiry at least 1s"))
+	switch {
+	case s.Prefix == "":
+		return fail(errors.New("prefix: the value is empty; use one such as asgi"))
+	case s.Capacity <= 0:
+		return fail(fmt.Errorf("capacity: invalid number %d; use a value above 0", s.Capacity))
+	case s.Expiry < time.Second:
+		return fail(fmt.Errorf("expiry: invalid duration %v; use at least 1s", s.Expiry))
+	case s.GroupExpiry < time.Second:
+		return fail(fmt.Errorf("group_expiry: invalid duration %v; use at least 1s", s.GroupExpiry))
 	}
 	codec, err := asgi.NewCodec(s.Serializer, s.EncryptionKeys)
 	if err != nil {

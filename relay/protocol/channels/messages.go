@@ -94,6 +94,13 @@ func (m *Messages) Prepare() error {
 			return fmt.Errorf("messages publish %s: the member %q is also set; remove one", m.Type, n)
 		}
 	}
+	named := map[string]bool{}
+	for _, n := range newNames(m.Members) {
+		if named[n] {
+			return fmt.Errorf("messages publish %s: the member %q is named twice; remove one", m.Type, n)
+		}
+		named[n] = true
+	}
 	m.names, m.heads = nil, nil
 	for _, member := range m.Members {
 		m.names = append(m.names, name{member.Old, string(pyjson.AppendString(nil, member.Old))})

@@ -21,6 +21,7 @@ type Pattern struct {
 
 // segment is a part of a path between slashes.
 type segment struct {
+	source  string
 	literal string
 	glob    bool           // literal has wildcards, in lower case
 	param   bool           // the whole segment is a parameter
@@ -29,11 +30,23 @@ type segment struct {
 
 var paramName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 
+// wholeParam matches parameters whose expressions have no braces.
+var wholeParam = regexp.MustCompile(`\{[^{}]*\}`)
+
+// HasQuery reports whether a path ends in a query, such as ?a=b: it then matches no request. A "?" alone is a wildcard.
+func HasQuery(path string) bool {
+	_, query, ok := strings.Cut(path, "?")
+	return ok && strings.Contains(query, "=")
+}
+
 // ParsePattern reads a pattern.
 func ParsePattern(source string) (*Pattern, error) {
 	p := &Pattern{source: source}
 	if !strings.HasPrefix(source, "/") {
 		return nil, fmt.Errorf("path %q must begin with /; write a path such as /ws/chat/{room}/", source)
+	}
+	if HasQuery(wholeParam.ReplaceAllString(source, "")) {
+		return nil, fmt.Errorf("path %q has a query; write the path alone, and {http.request.uri.query.<name>} for a value", source)
 	}
 	parts := strings.Split(strings.TrimSuffix(source[1:], "/"), "/")
 	for i, part := range parts {
@@ -45,6 +58,7 @@ func ParsePattern(source string) (*Pattern, error) {
 		if err != nil {
 			return nil, fmt.Errorf("path %q: %w", source, err)
 		}
+		s.source = part
 		p.segments = append(p.segments, s)
 	}
 	return p, nil
@@ -67,7 +81,7 @@ func (p *Pattern) parseSegment(part string) (segment, error) {
 	for rest := part; rest != ""; {
 		text, after, open := strings.Cut(rest, "{")
 		if strings.Contains(text, "}") {
-			return segment{}, errors.New("a } has no {")
+			return segment{}, errors.New("a brace } is not opened")
 		}
 		for i, literal := range strings.Split(text, "*") {
 			if i > 0 {
@@ -80,7 +94,7 @@ func (p *Pattern) parseSegment(part string) (segment, error) {
 		}
 		end := closingBrace(after)
 		if end < 0 {
-			return segment{}, errors.New("a { has no }")
+			return segment{}, errors.New("a brace { is not closed")
 		}
 		name, pattern, constrained := strings.Cut(after[:end], ":")
 		if err := p.addParam(name); err != nil {
@@ -172,6 +186,35 @@ func (p *Pattern) Match(requested string) (values []string, ok bool) {
 		rest = after
 	}
 	return values, true
+}
+
+// Covers reports whether the pattern matches every path that another one matches. It may report false although it does.
+func (p *Pattern) Covers(other *Pattern) bool {
+	n := len(p.segments)
+	switch {
+	case p.rest && (len(other.segments) < n || len(other.segments) == n && !other.rest && n > 0):
+		return false // /a/* does not match /a
+	case !p.rest && (other.rest || len(other.segments) != n):
+		return false
+	}
+	for i := range p.segments {
+		if !p.segments[i].covers(&other.segments[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// covers reports whether the segment matches every text that another one matches.
+func (s *segment) covers(other *segment) bool {
+	switch {
+	case s.source == other.source:
+		return true
+	case !other.glob && !other.param && other.expr == nil:
+		_, ok := s.match(other.literal, nil)
+		return ok
+	}
+	return s.param || s.glob && s.literal == "*"
 }
 
 // match appends the values of the segment's parameters to values.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"path"
 	"strings"
@@ -73,6 +74,10 @@ func NewKey(s KeySettings, c *Counters) (*Key, error) {
 	}
 	if len(k.secrets) == 0 {
 		return nil, fmt.Errorf("key %s: no secret; write a placeholder such as {env.PUBLISH_KEY}", s.Name)
+	}
+	if !(s.Rate >= 0) || math.IsInf(s.Rate, 0) || s.Burst < 0 { // true for NaN
+		return nil, fmt.Errorf("key %s: rate %v or burst %d is invalid; use numbers above 0, or leave them out", s.Name,
+			s.Rate, s.Burst)
 	}
 	if s.Rate > 0 {
 		k.limit = newLimiter(s.Rate, s.Burst)
@@ -166,7 +171,7 @@ type Keys struct {
 // NewKeys returns the keys of an endpoint: at least one, with names and secrets of their own.
 func NewKeys(list ...*Key) (*Keys, error) {
 	if len(list) == 0 {
-		return nil, errors.New("no key; add key <name> <secret> { groups <pattern>… }")
+		return nil, errors.New("no key; add 'key <name> <secret>', and 'groups <pattern>…' in its block")
 	}
 	keys := &Keys{list: list, now: time.Now}
 	for i, k := range list {

@@ -89,6 +89,8 @@ func TestInvalidKeys(t *testing.T) {
 		"placeholder":     {func(s *KeySettings) { s.Groups = []string{"{env.GROUPS}"} }, "without placeholders"},
 		"in types":        {func(s *KeySettings) { s.Types = []string{"{env.TYPES}"} }, "without placeholders"},
 		"no secret":       {func(s *KeySettings) { s.Secrets = nil }, "no secret"},
+		"negative rate":   {func(s *KeySettings) { s.Rate = -1 }, "rate -1 or burst 0 is invalid; use numbers above 0"},
+		"negative burst":  {func(s *KeySettings) { s.Rate, s.Burst = 5, -1 }, "rate 5 or burst -1 is invalid"},
 		"empty secret":    {func(s *KeySettings) { s.Secrets = []string{"s", ""} }, "empty"},
 	} {
 		s := valid()

@@ -49,6 +49,9 @@ const (
 	DefaultTimeout     = 30 * time.Second
 )
 
+// MaxQueue bounds Settings.Queue: a backend allocates a place for each length of a queue.
+const MaxQueue = 1_000_000
+
 // DefaultIssuer is the issuer of signatures without configuration.
 const DefaultIssuer = "edgerelay"
 
@@ -146,6 +149,9 @@ func (b *Backend) Update(s Settings) error {
 	}
 	if s.Queue <= 0 {
 		s.Queue = DefaultQueue
+	}
+	if s.Queue > MaxQueue {
+		return fmt.Errorf("queue: number %d is too large; use %d at most", s.Queue, MaxQueue)
 	}
 	if s.Timeout <= 0 {
 		s.Timeout = DefaultTimeout
