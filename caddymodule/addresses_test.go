@@ -63,7 +63,7 @@ func TestValuesThatCannotWorkAreRefused(t *testing.T) {
 		"auth none\nchannel_layer redis_cluster a:redis":                              "use 1 to 65535",
 		"auth none\nchannel_layer redis_cluster \"a b:1\"":                            "invalid host",
 		"auth none\nchannel_layer redis {\nsentinel {\nmaster m\naddresses a:0\n}\n}": "sentinel: addresses: invalid port",
-		"auth none\nchannel_layer redis {\nexpiry 0\n}":                               "above 0",
+		"auth none\nchannel_layer redis {\nexpiry 0\n}":                               "at least 1s",
 		secret + "peers http://a:99999\n}":                                            "invalid port",
 		secret + "advertise http://a:0\npeers http://a\n}":                            "advertise: invalid port",
 		secret + "dns \"a b\"\n}":                                                     "dns: invalid host",

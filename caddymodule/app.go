@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -17,6 +16,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/node"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/authz/composite"
@@ -53,7 +53,7 @@ type App struct {
 	History []*History `json:"history,omitempty" caddyfile:"<pattern>... { … }"`
 	// HistoryKey is a secret from which nodes derive the marks in the positions of events. Nodes with a Redis each that a
 	// backplane joins need the same key; nodes that share a Redis agree on a key by themselves. Write a placeholder.
-	HistoryKey string `json:"history_key,omitempty" caddyfile:"<secret>" example:"{env.EDGERELAY_HISTORY_KEY}"`
+	HistoryKey string `json:"history_key,omitempty" caddyfile:"<secret>" min:"1" example:"{env.EDGERELAY_HISTORY_KEY}"`
 	// Plugins filter and transform events, in this order.
 	Plugins []*pluginhost.Plugin `json:"plugins,omitempty" caddyfile:"plugin=<name> <file> { … }"`
 	// PluginKeys are Ed25519 public keys. With a key, every plugin needs a module that one of the keys has signed.
@@ -77,7 +77,7 @@ type App struct {
 	EventStreams *bool `json:"event_streams,omitempty" caddyfile:"on|off"`
 	// EventStreamAge is the greatest age of an event stream over HTTP/2 or HTTP/3. It ends at a random age, half of this
 	// at least, and the client resumes at once. Over HTTP/1.1 an event stream stays. Default: 15m.
-	EventStreamAge *caddy.Duration `json:"event_stream_age,omitempty" caddyfile:"<duration>"`
+	EventStreamAge *caddy.Duration `json:"event_stream_age,omitempty" caddyfile:"<duration>" min:"1s"`
 	// LongPolls lets clients that can neither use WebSockets nor event streams ask again and again, on the same paths.
 	// Default: true.
 	LongPolls *bool `json:"long_polls,omitempty" caddyfile:"on|off"`
@@ -120,6 +120,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		ExtendedConnect: a.ExtendedConnect == nil || *a.ExtendedConnect,
 	}
 	a.config, a.ctx = c, ctx
+	if err := settings.Check("edgerelay", a); err != nil {
+		return err
+	}
 	if a.AuthRaw == nil {
 		return errors.New("edgerelay: auth is not configured; " +
 			"add 'auth http <url>', 'auth jwt', 'auth caddy', 'auth awx <url>' or, for development, 'auth none'")
@@ -132,6 +135,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay: channel_layer: %w", err)
 	}
 	c.Layer = layer.(guest.ChannelLayer)
+	kind := struct{ Kind string }{}
+	_ = json.Unmarshal(a.AuthRaw, &kind) // LoadModule reports an error
+	c.AuthKind = kind.Kind
 	auth, err := ctx.LoadModule(a, "AuthRaw")
 	if err != nil {
 		return fmt.Errorf("edgerelay: auth: %w", err)
@@ -153,13 +159,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	if a.Unauthenticated != "" && a.Unauthenticated != "close" && a.Unauthenticated != "reject" {
 		return fmt.Errorf("edgerelay: unauthenticated: invalid value %q; use close or reject", a.Unauthenticated)
-	}
-	if a.TraceEvents < 0 {
-		return fmt.Errorf("edgerelay: trace_events: invalid number %d; use a value such as 1000, or 0 for none",
-			a.TraceEvents)
-	}
-	if age := a.EventStreamAge; age != nil && *age < caddy.Duration(time.Second) {
-		return fmt.Errorf("edgerelay: event_stream_age: invalid duration %v; use at least 1s", time.Duration(*age))
 	}
 	if err := checkOrigins(a.Origins); err != nil {
 		return err

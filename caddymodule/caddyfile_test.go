@@ -253,7 +253,7 @@ func TestCaddyfileMistakes(t *testing.T) {
 		"cluster unknown":     {"auth none\nchannel_layer redis_cluster {\nurl redis://h\n}", `no setting "url"; it has address`},
 		"cluster address":     {"auth none\nchannel_layer redis_cluster redis://h:1/0", "host:port"},
 		"cluster no address":  {"auth none\nchannel_layer redis_cluster {\naddress\n}", "10.0.0.1:6379"},
-		"cluster prefix":      {"auth none\nchannel_layer redis_cluster {\nprefix {x}\n}", "braces"},
+		"cluster prefix":      {"auth none\nchannel_layer redis_cluster {\nprefix a}\n}", "braces"},
 		"cluster tls what":    {"auth none\nchannel_layer redis_cluster {\ntls on\n}", "tls takes a block"},
 		"cluster resync":      {"auth none\nchannel_layer redis_cluster {\nresync hello\n}", `{"resync": true}`},
 		"cluster unset":       {"auth none\nchannel_layer redis_cluster {\npassword {env.ADV_UNSET}\n}", "env.ADV_UNSET"},

@@ -73,7 +73,7 @@ func TestDrain(t *testing.T) {
 	}
 	for body, want := range map[string]string{
 		"nonsense":            "invalid body; leave it empty or use",
-		`{"duration": "-1s"}`: "duration is between",
+		`{"duration": "-1s"}`: "use 0s to 24h",
 		`{"rate": -1}`:        "rate is a number of clients a second",
 		`{"pace": 1}`:         "unknown field",
 	} {
@@ -173,7 +173,7 @@ func TestDrainConfig(t *testing.T) {
 		"drain {\nrate many\n}":             `invalid number "many"`,
 		"drain {\nrate -1\n}":               `invalid number "-1"`,
 		"drain {\nspeed 1\n}":               "it has duration and rate",
-		"drain {\nduration 48h\n}":          "between 0s and 24h",
+		"drain {\nduration 48h\n}":          "use 24h at most",
 		"drain 30s {\nrate 200\nrate\n}":    "takes one value",
 		"drain 10s {\nduration nonsense\n}": "invalid duration",
 	} {

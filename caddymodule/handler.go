@@ -16,10 +16,12 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
 	"github.com/edgerelay/edgerelay/caddymodule/request"
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/hub"
 	"github.com/edgerelay/edgerelay/relay/protocol/awx"
+	"github.com/edgerelay/edgerelay/relay/protocol/channels"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
 
@@ -55,6 +57,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
+	if err := settings.Check("edgerelay", h); err != nil {
+		return err
+	}
 	h.auth, h.retired = h.app.defaultAuth(), retiredBy(ctx)
 	h.app.watchServer(ctx)
 	for i, rt := range h.Routes {
@@ -64,6 +69,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		if err := rt.provision(ctx, h.app); err != nil {
 			return err
+		}
+		if j := slices.IndexFunc(h.Routes[:i], rt.isCoveredBy); j >= 0 {
+			return fmt.Errorf("edgerelay: route %s: route %s comes before and serves all clients of this path; put it behind",
+				rt.Path, h.Routes[j].Path)
 		}
 		h.hasBackends = h.hasBackends || rt.backend() != nil || rt.site != nil
 	}
@@ -78,6 +87,9 @@ func pathMatcher(patterns []string) (m caddyhttp.MatchPath, err error) {
 	for _, p := range patterns {
 		if !strings.HasPrefix(p, "/") && !strings.HasPrefix(p, "*") {
 			return nil, fmt.Errorf("edgerelay: path %q must begin with / or *; write a path such as /ws/ or /ws/*", p)
+		}
+		if channels.HasQuery(p) {
+			return nil, fmt.Errorf("edgerelay: path %q has a query; write the path alone", p)
 		}
 		if _, err := path.Match(p, "/"); err != nil { // Caddy's matcher would silently match nothing
 			return nil, fmt.Errorf("edgerelay: path %q is malformed; close its brackets", p)

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -51,7 +52,6 @@ func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
 		return p, fmt.Errorf("edgerelay: history_key: the key has %d bytes; use at least %d random characters",
 			len(p.Key), minHistoryKey)
 	}
-	known := map[string]bool{}
 	for _, h := range a.History {
 		if len(h.Groups) == 0 {
 			return p, errors.New("edgerelay: history: no groups; name them, as in: history job_events-*")
@@ -60,10 +60,16 @@ func (a *App) historyPolicy() (p relay.HistoryPolicy, err error) {
 			if err := checkPattern("history", pattern); err != nil {
 				return p, err
 			}
-			if known[pattern] {
-				return p, fmt.Errorf("edgerelay: history: %s is listed twice, and only the first counts; remove one", pattern)
+			for _, before := range p.Rules {
+				if before.Pattern == pattern {
+					return p, fmt.Errorf("edgerelay: history: %s is listed twice, and only the first counts; remove one", pattern)
+				}
+				// Only a "*" of the earlier pattern matches a "*" of this one.
+				if covered, err := path.Match(before.Pattern, pattern); covered && err == nil {
+					return p, fmt.Errorf("edgerelay: history: %s has no effect behind %s, which comes before and matches the "+
+						"same groups; put %[1]s before %[2]s", pattern, before.Pattern)
+				}
 			}
-			known[pattern] = true
 			p.Rules = append(p.Rules, relay.HistoryRule{Pattern: pattern, HistoryLimits: h.limits()})
 		}
 	}

@@ -2,7 +2,7 @@ package caddymodule
 
 import (
 	"errors"
-	"math"
+	"fmt"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,7 +35,7 @@ type Limits struct {
 	Connections *int `json:"connections,omitempty" caddyfile:"<number>"`
 	// QueuePerConnection is the number of bytes of events that may be queued for a client. Beyond it, the queued events
 	// are dropped, the client is told, and goes on with the newest. Answers to the client's own messages may take as
-	// much again. A slow consumer, which takes less than these bytes within silence, is closed with 1008.
+	// much again. A slow consumer, which takes less than these bytes within silence, is closed with 1008. At least 1 KiB.
 	// Default: 1 MiB.
 	QueuePerConnection *int `json:"queue_per_connection,omitempty" caddyfile:"<size>"`
 	// QueueTotal is the number of bytes that may be queued for all clients. Beyond it, the clients with the longest
@@ -50,6 +50,9 @@ type Limits struct {
 	// connections that are open during a reload keep their time. Default: 40s.
 	Silence *caddy.Duration `json:"silence,omitempty" caddyfile:"<duration>"`
 }
+
+// minQueue is the least size of a queue: an event and the frame of a subscription fit.
+const minQueue = 1 << 10
 
 // withDefaults checks the limits and returns them with the defaults filled in.
 func (l *Limits) withDefaults() (relay.Limits, error) {
@@ -72,26 +75,21 @@ func (l *Limits) withDefaults() (relay.Limits, error) {
 	if r.FrameSize <= 0 {
 		return r, errors.New("edgerelay: limits: frame_size must be above 0")
 	}
-	if r.Ping < 0 || r.Silence < 0 {
-		return r, errors.New("edgerelay: limits: ping and silence are durations, or 0 for none")
+	for _, queue := range []struct {
+		name string
+		size int
+	}{{"queue_per_connection", r.QueuePerConnection}, {"queue_total", r.QueueTotal}} {
+		if queue.size > 0 && queue.size < minQueue {
+			return r, fmt.Errorf("edgerelay: limits: %s: %d bytes hold no event; use at least 1KiB, or 0 for no limit",
+				queue.name, queue.size)
+		}
 	}
 	if r.Silence > 0 && (r.Ping == 0 || r.Silence <= r.Ping) {
 		return r, errors.New("edgerelay: limits: silence must be longer than ping, " +
 			"or clients that answer every ping time out")
 	}
-	if !(r.SubscribeRate >= 0 && r.SubscribeRate <= math.MaxInt32) {
-		return r, errors.New("edgerelay: limits: subscribe_rate is a number of messages a second, or 0 for no limit")
-	}
 	if r.IPv6Prefix < 1 || r.IPv6Prefix > 128 {
 		return r, errors.New("edgerelay: limits: ipv6_prefix must be 1 to 128, such as 64")
-	}
-	for _, n := range []int{
-		r.GroupsPerConnection, r.ConnectionsPerUser, r.ConnectionsPerAddress, r.Connections, r.PendingPerAddress,
-		r.QueuePerConnection, r.QueueTotal,
-	} {
-		if n < 0 {
-			return r, errors.New("edgerelay: limits: a limit is a positive number, or 0 for none")
-		}
 	}
 	return r, nil
 }

@@ -124,7 +124,7 @@ func TestPublishSettingsAreChecked(t *testing.T) {
 	t.Setenv("EDGERELAY_TEST_KEY", publishSecret)
 	s := newSite(t)
 	for settings, want := range map[string]string{
-		"{\n}":                        "no key; add key",
+		"{\n}":                        "no key; add 'key <name>",
 		"{\nkey a\n}":                 "needs a name and a secret",
 		"{\nkey a x\n}":               "add groups",
 		"{\nkey a x {\ngroups\n}\n}":  "at least one value",
@@ -137,7 +137,7 @@ func TestPublishSettingsAreChecked(t *testing.T) {
 		"/a/* {\nkey a x {\ngroups *\n}\n}":                    "invalid path",
 		"/a /b {\nkey a x {\ngroups *\n}\n}":                   "rong argument count",
 		"{\nkey a x {\ngroups *\nrate -1\n}\n}":                "invalid number",
-		"{\nkey a x {\ngroups *\n}\nidempotency 0\n}":          "above 0",
+		"{\nkey a x {\ngroups *\n}\nidempotency 0\n}":          "use at least 1s",
 		"{\nkey a x {\ngroups *\n}\nmax_body 0\n}":             "above 0",
 		"{\nkey a {env.EDGERELAY_TEST_KEY} {\ngroups [\n}\n}":  "invalid pattern",
 	} {

@@ -115,7 +115,7 @@ type RouteSet struct {
 func (rt *Route) provision(ctx caddy.Context, app *App) (err error) {
 	err = rt.compile(app)
 	if err == nil {
-		rt.first, err = rt.First.compile(ctx, rt)
+		rt.first, err = rt.First.compile(ctx, app, rt)
 	}
 	if err != nil {
 		return fmt.Errorf("edgerelay: route %s: %w", rt.Path, err)
@@ -162,6 +162,9 @@ func (rt *Route) provision(ctx caddy.Context, app *App) (err error) {
 func (rt *Route) samePath(other *Route) bool {
 	return strings.EqualFold(strings.TrimSuffix(rt.Path, "/"), strings.TrimSuffix(other.Path, "/"))
 }
+
+// isCoveredBy reports whether another route matches all requests of this one.
+func (rt *Route) isCoveredBy(other *Route) bool { return other.pattern.Covers(rt.pattern) }
 
 // compile checks all settings and prepares them for connections.
 func (rt *Route) compile(app *App) (err error) {
@@ -245,8 +248,8 @@ func (rt *Route) templates(setting string, sources []string) (list []channels.Te
 		if err == nil {
 			err = t.Check()
 		}
-		if err == nil && len(t.Names()) == 0 {
-			err = relay.CheckGroup(source)
+		if err == nil {
+			err = checkTemplate(t)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", setting, err)
@@ -254,6 +257,21 @@ func (rt *Route) templates(setting string, sources []string) (list []channels.Te
 		list = append(list, t)
 	}
 	return list, nil
+}
+
+// checkTemplate returns an error for a template of a group's name that becomes none, whatever the values are.
+func checkTemplate(t channels.Template) error {
+	if len(t.Names()) == 0 {
+		return relay.CheckGroup(t.String())
+	}
+	shortest, err := t.Render(func(string, string) (string, error) { return "x", nil })
+	if err == nil {
+		err = relay.CheckGroup(shortest)
+	}
+	if err != nil {
+		return fmt.Errorf("%q becomes no group's name: %w", t, err)
+	}
+	return nil
 }
 
 // grants reports whether the route itself grants the groups of a template.
@@ -356,7 +374,7 @@ func (a *App) groupsOfPlugin(name string) (func(group string) bool, error) {
 	if name == "" {
 		return nil, errors.New("name the plugin, such as 'plugin redact'")
 	}
-	return nil, fmt.Errorf("there is no plugin %q; add 'plugin %s <file> { … }' to the global option edgerelay", name,
+	return nil, fmt.Errorf("there is no plugin %q; add 'plugin %s <file>' to the global option edgerelay", name,
 		name)
 }
 

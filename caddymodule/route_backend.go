@@ -14,6 +14,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 	"github.com/edgerelay/edgerelay/caddymodule/uwsgi"
+	"github.com/edgerelay/edgerelay/internal/oneline"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/protocol/webhttp"
 )
@@ -27,8 +28,8 @@ type RouteBackend struct {
 	// Default: 32.
 	Concurrency int `json:"concurrency,omitempty" caddyfile:"<requests>" min:"1"`
 	// Queue bounds the connections that wait for a request. Beyond it, handshakes get 503, and connections are closed
-	// with 1013. Default: 4096.
-	Queue int `json:"queue,omitempty" caddyfile:"<connections>" min:"1"`
+	// with 1013. At most 1000000. Default: 4096.
+	Queue int `json:"queue,omitempty" caddyfile:"<connections>" min:"1" max:"1000000"`
 	// Timeout bounds a request, and the wait for it. A connection whose request takes longer is closed with 1013.
 	// Default: 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>" min:"1"`
@@ -105,9 +106,6 @@ func (b *RouteBackend) settings(ctx caddy.Context, app *App) (s webhttp.Settings
 		Concurrency: b.Concurrency, Queue: b.Queue, Timeout: time.Duration(b.Timeout), Headers: b.Headers,
 		Grant: app.node.Hub.Grant, Log: app.node.Log,
 	}
-	if b.Concurrency < 0 || b.Queue < 0 || b.Timeout < 0 || b.MessageSize < 0 {
-		return s, errors.New("concurrency, queue, timeout and message_size must be above 0")
-	}
 	address, err := placeholders.Replace(b.URL)
 	if err != nil {
 		return s, fmt.Errorf("url: %w", err)
@@ -137,9 +135,13 @@ func (b *RouteBackend) settings(ctx caddy.Context, app *App) (s webhttp.Settings
 			return s, fmt.Errorf("grip: key: %w", err)
 		}
 		if s.Key, err = webhttp.ParseKey(secret); err != nil || len(s.Key) == 0 {
-			return s, errors.Join(errors.New("grip: key is missing or invalid; use a secret that the site shares"), err)
+			return s, oneline.Join(errors.New("grip: key is missing or invalid; use a secret that the site shares"), err)
 		}
-		s.Issuer, s.Audience = g.Issuer, g.Audience
+		replaced := placeholders.New()
+		s.Issuer, s.Audience = replaced.In("grip: issuer", g.Issuer), replaced.In("grip: audience", g.Audience)
+		if err := replaced.Err(); err != nil {
+			return s, err
+		}
 	}
 	s.MapChannel, err = channelMap(b.Channels)
 	return s, err

@@ -17,7 +17,7 @@ func (h *Handler) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 	}
 	rt := &Route{}
 	if !d.Args(&rt.Path) {
-		return true, d.Err("route needs a path and a block, such as: route /ws/chat/{room}/ { … }")
+		return true, d.Err("route needs a path, such as: route /ws/chat/{room}/, and a block in braces")
 	}
 	h.Routes = append(h.Routes, rt)
 	return true, settings.Read(d, "route "+rt.Path, rt)

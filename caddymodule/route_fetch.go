@@ -57,9 +57,6 @@ type fetcher struct {
 
 // compile checks the settings.
 func (f *RouteFetch) compile(ctx caddy.Context, rt *Route) (*fetcher, error) {
-	if f.Timeout < 0 || f.Concurrency < 0 || f.MaxSize < 0 {
-		return nil, errors.New("timeout, concurrency and max_size must be above 0")
-	}
 	if f.OnError != "" && f.OnError != "close" && f.OnError != "continue" {
 		return nil, fmt.Errorf("on_error: invalid value %q; use close or continue", f.OnError)
 	}

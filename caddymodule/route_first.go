@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -43,13 +44,17 @@ func (f *firstFrame) slow() bool { return f.fetch != nil || f.presence != nil }
 const maxFirstHistory = 10_000
 
 // compile checks the settings. A nil RouteFirst is no first frame.
-func (f *RouteFirst) compile(ctx caddy.Context, rt *Route) (*firstFrame, error) {
+func (f *RouteFirst) compile(ctx caddy.Context, app *App, rt *Route) (*firstFrame, error) {
 	if f == nil {
 		return &firstFrame{}, nil
 	}
 	first := &firstFrame{history: f.History, hasText: f.Text != ""}
 	if f.History < 0 || f.History > maxFirstHistory {
 		return nil, fmt.Errorf("first history: invalid number %d; use 1 to %d", f.History, maxFirstHistory)
+	}
+	if f.History > 0 && !rt.mayHaveHistory(app.config.History) {
+		return nil, errors.New("first history: no group of the route has a history; add 'history <pattern>' to the global " +
+			"option edgerelay")
 	}
 	first.text = channels.ParseText(f.Text)
 	for _, name := range first.text.Names() {
@@ -64,6 +69,18 @@ func (f *RouteFirst) compile(ctx caddy.Context, rt *Route) (*firstFrame, error) 
 		}
 	}
 	return first, nil
+}
+
+// mayHaveHistory reports whether a group of the route may have a history. Clients may choose the groups of a route
+// without any, and what a placeholder becomes is not known.
+func (rt *Route) mayHaveHistory(policy relay.HistoryPolicy) bool {
+	if len(policy.Rules) == 0 {
+		return false
+	}
+	return len(rt.groups) == 0 || slices.ContainsFunc(rt.groups, func(t channels.Template) bool {
+		_, ok := policy.Limits(t.String())
+		return ok || len(t.Names()) > 0
+	})
 }
 
 // greeting returns the frame with the constant text, nil without one.

@@ -47,7 +47,7 @@ func (f *RouteFunction) compile(app *App, rt *Route) error {
 	p := app.plugin(f.Plugin)
 	switch {
 	case p == nil:
-		return fmt.Errorf("function: there is no plugin %q; add 'plugin %s <file> { … }' to the global option edgerelay",
+		return fmt.Errorf("function: there is no plugin %q; add 'plugin %s <file>' to the global option edgerelay",
 			f.Plugin, f.Plugin)
 	case p.Shadow:
 		return fmt.Errorf("function: the plugin %s is a shadow, which has no effect; name another plugin", f.Plugin)

@@ -20,8 +20,9 @@ type RouteHold struct {
 	URL string `json:"url,omitempty"`
 	// Concurrency bounds the concurrent requests of the relay itself. Default: 32.
 	Concurrency int `json:"concurrency,omitempty" caddyfile:"<requests>" min:"1"`
-	// Queue bounds the clients that wait for a request. Beyond it, they wait for another try. Default: 4096.
-	Queue int `json:"queue,omitempty" caddyfile:"<clients>" min:"1"`
+	// Queue bounds the clients that wait for a request. Beyond it, they wait for another try. At most 1000000.
+	// Default: 4096.
+	Queue int `json:"queue,omitempty" caddyfile:"<clients>" min:"1" max:"1000000"`
 	// Timeout bounds a request, and the wait for it. Default: 30s.
 	Timeout caddy.Duration `json:"timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// Grip signs the requests, also those of clients. Without it, requests are not signed.

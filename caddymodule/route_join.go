@@ -44,7 +44,10 @@ func (m *RouteMessages) readChanges(d *caddyfile.Dispenser) error {
 func changes(rt *Route, list []*RouteJoin) (out []channels.Change, err error) {
 	for _, j := range list {
 		var change channels.Change
-		if change.Group, err = rt.template(j.Group); err != nil {
+		if change.Group, err = rt.template(j.Group); err == nil {
+			err = checkTemplate(change.Group)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("messages subscribe: %w", err)
 		}
 		for _, when := range j.When {

@@ -44,7 +44,7 @@ type PresenceWebhook struct {
 	// Path is the path of a request to uWSGI's socket.
 	Path string `json:"path,omitempty"`
 	// Key signs the requests. Write a placeholder. Default: requests are not signed.
-	Key string `json:"key,omitempty" caddyfile:"<secret>" example:"{env.PRESENCE_KEY}"`
+	Key string `json:"key,omitempty" caddyfile:"<secret>" min:"1" example:"{env.PRESENCE_KEY}"`
 	// Users also calls when a user joins or leaves a group. Default: false.
 	Users bool `json:"users,omitempty" caddyfile:"on|off"`
 }

@@ -62,6 +62,9 @@ func (AWX) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (a *AWX) Provision(ctx caddy.Context) (err error) {
+	if err := settings.Check("auth awx", a); err != nil {
+		return err
+	}
 	s := awx.DefaultSettings()
 	s.URL, err = placeholders.Replace(a.URL)
 	if err != nil {
@@ -74,9 +77,6 @@ func (a *AWX) Provision(ctx caddy.Context) (err error) {
 		return fmt.Errorf("auth awx: url: %w", err)
 	}
 	strict := a.Strict == nil || *a.Strict
-	if a.Cache < 0 || a.Timeout < 0 || a.Concurrency < 0 {
-		return errors.New("auth awx: cache, timeout and concurrency must be above 0")
-	}
 	if a.OtherGroups != "" && a.OtherGroups != "allow" && a.OtherGroups != "deny" {
 		return fmt.Errorf("auth awx: invalid other_groups %q; use allow or deny", a.OtherGroups)
 	}

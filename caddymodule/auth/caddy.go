@@ -53,8 +53,8 @@ func (a *Caddy) Provision(ctx caddy.Context) error {
 
 // Authorizer implements [guest.Auth].
 func (a *Caddy) Authorizer() (relay.Authorizer, time.Duration, error) {
-	if a.Lifetime < 0 {
-		return nil, 0, errors.New("auth caddy: lifetime must be above 0")
+	if err := settings.Check("auth caddy", a); err != nil {
+		return nil, 0, err
 	}
 	if a.Expires != "" && !wholePlaceholder.MatchString(a.Expires) {
 		return nil, 0, fmt.Errorf("auth caddy: expires: %q has no placeholder; write one such as {http.auth.user.exp}",

@@ -35,7 +35,7 @@ type HTTP struct {
 	URI bool `json:"uri,omitempty" caddyfile:"on|off"`
 	// Key is a secret that is sent as X-Edgerelay-Key, so that the endpoint can refuse other callers. Write a placeholder
 	// such as {env.EDGERELAY_AUTH_KEY}. Default: none.
-	Key string `json:"key,omitempty" caddyfile:"<secret>"`
+	Key string `json:"key,omitempty" caddyfile:"<secret>" min:"1"`
 	// Cache is how long answers are cached. Default: 5s.
 	Cache caddy.Duration `json:"cache,omitempty" caddyfile:"<duration>" min:"1"`
 	// Recheck is the time between rechecks of the logins of connected users, and of the groups that they are subscribed
@@ -64,6 +64,9 @@ func (HTTP) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (h *HTTP) Provision(ctx caddy.Context) (err error) {
+	if err := settings.Check("auth http", h); err != nil {
+		return err
+	}
 	s := site.DefaultSettings()
 	repl := placeholders.New()
 	s.URL, s.Key = repl.In("url", h.URL), repl.In("key", h.Key)
@@ -91,9 +94,6 @@ func (h *HTTP) Provision(ctx caddy.Context) (err error) {
 		s.Post = true
 	default:
 		return fmt.Errorf("auth http: invalid method %q; use get or post", h.Method)
-	}
-	if h.Cache < 0 || h.Timeout < 0 || h.Concurrency < 0 {
-		return errors.New("auth http: cache, timeout and concurrency must be above 0")
 	}
 	if h.every, h.grace, err = recheckTimes("auth http", h.Recheck, h.RecheckGrace); err != nil {
 		return err

@@ -102,10 +102,19 @@ func (JWT) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings and reads the key.
 func (j *JWT) Provision(caddy.Context) (err error) {
+	if err := settings.Check("auth jwt", j); err != nil {
+		return err
+	}
 	s := jwt.DefaultSettings()
 	repl := placeholders.New()
 	s.JWKS, s.Key = repl.In("jwks", j.JWKS), repl.In("key", j.Key)
 	file := repl.In("key_file", j.KeyFile)
+	for _, a := range j.Audience {
+		s.Audiences = append(s.Audiences, repl.In("audience", a))
+	}
+	for _, i := range j.Issuer {
+		s.Issuers = append(s.Issuers, repl.In("issuer", i))
+	}
 	if err := repl.Err(); err != nil {
 		return fmt.Errorf("auth jwt: %w", err)
 	}
@@ -131,7 +140,7 @@ func (j *JWT) Provision(caddy.Context) (err error) {
 	if s.Sources, err = j.sources(); err != nil {
 		return err
 	}
-	s.Algorithms, s.Audiences, s.Issuers = j.Algorithms, j.Audience, j.Issuer
+	s.Algorithms = j.Algorithms
 	s.NameClaim, s.GroupsClaim, s.Allow, s.Endless = j.Name, j.GroupsClaim, j.Allow, j.Endless
 	if j.User != "" {
 		s.UserClaim = j.User
@@ -143,18 +152,12 @@ func (j *JWT) Provision(caddy.Context) (err error) {
 		from caddy.Duration
 		to   *time.Duration
 	}{{j.KeyRefresh, &s.Refresh}, {j.KeyMaxAge, &s.MaxAge}, {j.Timeout, &s.Timeout}} {
-		if d.from < 0 {
-			return errors.New("auth jwt: key_refresh, key_max_age and timeout must be above 0")
-		}
 		if d.from > 0 {
 			*d.to = time.Duration(d.from)
 		}
 	}
 	if s.MaxAge < s.Refresh {
 		return fmt.Errorf("auth jwt: key_max_age %s is shorter than key_refresh %s; set a longer time", s.MaxAge, s.Refresh)
-	}
-	if j.FirstMessageTimeout < 0 {
-		return errors.New("auth jwt: first_message_timeout must be above 0")
 	}
 	if j.every, j.grace, err = recheckTimes("auth jwt", j.Recheck, j.RecheckGrace); err != nil {
 		return err

@@ -15,7 +15,9 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
+	"github.com/edgerelay/edgerelay/caddymodule/request"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
 )
 
@@ -51,6 +53,7 @@ type Handler struct {
 	node   *node.Node
 	config *node.Config
 	path   string // ends with a slash
+	place  request.Place
 	// registries are Registries without slashes at their ends.
 	registries []string
 }
@@ -78,9 +81,29 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay_console: invalid path %q; use a path such as /edgerelay/", h.Path)
 	}
 	h.path = strings.TrimSuffix(h.path, "/") + "/"
+	h.place = request.PlaceOf(ctx)
+	for _, other := range h.config.Consoles {
+		if earlier := other.(*Handler); earlier.path == h.path && h.place.IsBehind(earlier.place, earlier) {
+			return fmt.Errorf("edgerelay_console: the path %s is served already; remove one edgerelay_console, or use "+
+				"another path", h.path)
+		}
+	}
+	h.config.Consoles = append(h.config.Consoles, h)
+	replaced := placeholders.New()
+	for _, list := range []struct {
+		setting string
+		users   []string
+	}{{"operators", h.Operators}, {"actors", h.Actors}} {
+		for i, user := range list.users {
+			list.users[i] = replaced.In(list.setting, user)
+		}
+	}
+	if err := replaced.Err(); err != nil {
+		return fmt.Errorf("edgerelay_console: %w", err)
+	}
 	if h.config.LacksSuperusers && len(h.Operators) == 0 {
-		return errors.New("edgerelay_console: auth caddy has no superusers; " +
-			"name the operators: edgerelay_console { operators <user>… }")
+		return fmt.Errorf("edgerelay_console: auth %s has no superusers; name the operators by 'operators <user>…' "+
+			"in a block of edgerelay_console", h.config.AuthKind)
 	}
 	if !h.Actions && (len(h.Actors) > 0 || h.Uploads || len(h.Registries) > 0) {
 		return errors.New("edgerelay_console: actors, uploads and registries are without effect; " +

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -47,6 +48,9 @@ func (DNS) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (m *DNS) Provision(caddy.Context) error {
+	if err := settings.Check("dns", m); err != nil {
+		return err
+	}
 	replaced := placeholders.New()
 	name, scheme := replaced.In("dns", m.Name), replaced.In("dns: scheme", m.Scheme)
 	dialect := backplane.Dialect(replaced.In("dns: dialect", m.Dialect))
@@ -58,10 +62,19 @@ func (m *DNS) Provision(caddy.Context) error {
 		return fmt.Errorf("dns: %w", err)
 	}
 	if host, number, err := net.SplitHostPort(name); err == nil {
+		if strings.HasPrefix(host, "_") {
+			return fmt.Errorf("dns: SRV records name the ports; remove :%s", number)
+		}
+		if m.Port != 0 {
+			return errors.New("dns: the port is given twice; remove one")
+		}
 		name = host
 		if port, err = strconv.Atoi(number); err != nil || port < 1 || port > 65535 {
 			return fmt.Errorf("dns: %q is not a port; use 1 to 65535", number)
 		}
+	}
+	if strings.HasPrefix(name, "_") && m.Port != 0 {
+		return errors.New("dns: SRV records name the ports; remove port")
 	}
 	if name == "" {
 		return errors.New("dns: the name is missing")

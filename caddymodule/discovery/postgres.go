@@ -42,6 +42,9 @@ func (Postgres) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings. Discovery checks the connection string, together with the name that it announces.
 func (m *Postgres) Provision(caddy.Context) error {
+	if err := settings.Check("postgres", m); err != nil {
+		return err
+	}
 	replaced := placeholders.New()
 	dsn, ip := replaced.In("postgres", m.DSN), replaced.In("postgres: ip", m.IP)
 	scheme := replaced.In("postgres: scheme", m.Scheme)

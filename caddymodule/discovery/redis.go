@@ -35,6 +35,9 @@ func (Redis) CaddyModule() caddy.ModuleInfo {
 
 // Provision replaces placeholders. Discovery checks the settings, together with the URL that it announces.
 func (m *Redis) Provision(caddy.Context) error {
+	if err := settings.Check("redis", m); err != nil {
+		return err
+	}
 	replaced := placeholders.New()
 	m.url = replaced.In("redis", m.URL)
 	return replaced.Err()

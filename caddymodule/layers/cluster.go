@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/placeholders"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/internal/oneline"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/cluster"
 )
@@ -50,6 +50,9 @@ func (RedisClusterLayer) CaddyModule() caddy.ModuleInfo {
 
 // Provision checks the settings.
 func (l *RedisClusterLayer) Provision(caddy.Context) error {
+	if err := settings.Check("channel_layer redis_cluster", l); err != nil {
+		return err
+	}
 	s := cluster.DefaultSettings()
 	replaced := placeholders.New()
 	if len(l.Addresses) > 0 {
@@ -59,7 +62,7 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 		s.Addresses = append(s.Addresses, replaced.In("address", a))
 	}
 	if l.Prefix != "" {
-		s.Prefix = l.Prefix
+		s.Prefix = replaced.In("prefix", l.Prefix)
 	}
 	s.Username, s.Password = replaced.In("username", l.Username), replaced.In("password", l.Password)
 	if t := l.TLS; t != nil {
@@ -74,7 +77,7 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 		}
 	}
 	l.settings = s
-	return errors.Join(l.validate(), s.Validate())
+	return oneline.Join(l.validate(), s.Validate())
 }
 
 // Place implements [guest.ChannelLayer].

@@ -13,7 +13,7 @@ import (
 )
 
 // RedisCommon has the settings that both channel layers of channels_redis share. Placeholders such as {env.REDIS_URL}
-// are replaced in addresses, names, passwords, keys and file names.
+// are replaced in addresses, names, the prefix, passwords, keys and file names.
 type RedisCommon struct {
 	// URLs are the hosts: redis://, rediss:// or unix://; several make the ring of channels_redis.
 	URLs []string `json:"url,omitempty" caddyfile:"<url>..." example:"redis://127.0.0.1:6379/0"`
@@ -66,12 +66,12 @@ type RedisTLS struct {
 
 // RedisPool has settings of the Redis client.
 type RedisPool struct {
-	// Size is the number of connections that each host may have. Default: 10 for each processor.
-	Size int `json:"size,omitempty" caddyfile:"<number>"`
+	// Size is the number of connections that each host may have, at most 65535. Default: 10 for each processor.
+	Size int `json:"size,omitempty" caddyfile:"<number>" max:"65535"`
 	// MinIdle is the number of connections that stay open unused. Default: 0.
-	MinIdle int `json:"min_idle,omitempty" caddyfile:"<number>"`
+	MinIdle int `json:"min_idle,omitempty" caddyfile:"<number>" max:"65535"`
 	// MaxIdle is the number of connections that may be open unused. Default: no limit.
-	MaxIdle int `json:"max_idle,omitempty" caddyfile:"<number>"`
+	MaxIdle int `json:"max_idle,omitempty" caddyfile:"<number>" max:"65535"`
 	// DialTimeout bounds the opening of a connection. Default: 3s.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 	// ReadTimeout bounds the wait for a response. Default: 5s.
@@ -93,9 +93,12 @@ type RedisPool struct {
 	MaxBackoff caddy.Duration `json:"max_backoff,omitempty" caddyfile:"<duration>" min:"1"`
 }
 
-// expand replaces placeholders. Without configured hosts, the hosts of defaults apply.
-func (c *RedisCommon) expand(defaults redis.Hosts) (h redis.Hosts, keys []string, err error) {
+// expand replaces placeholders. Without configured hosts, the hosts of defaults apply; without a prefix, prefix stays.
+func (c *RedisCommon) expand(defaults redis.Hosts, prefix *string) (h redis.Hosts, keys []string, err error) {
 	replaced := placeholders.New()
+	if c.Prefix != "" {
+		*prefix = replaced.In("prefix", c.Prefix)
+	}
 	if len(c.URLs) == 0 && len(c.Sentinels) == 0 {
 		h.URLs = defaults.URLs
 	}
@@ -160,7 +163,7 @@ func (t *RedisTLS) settings(replaced *placeholders.Replacer) *redis.TLS {
 func readSentinel(d *caddyfile.Dispenser) (list []RedisSentinel, err error) {
 	if d.NextArg() {
 		return nil, d.Err("sentinel takes a block: " +
-			"sentinel { master mymaster; addresses 10.0.0.1:26379 10.0.0.2:26379 }, each on a line")
+			"'master mymaster' and 'addresses 10.0.0.1:26379 10.0.0.2:26379' in braces, each on a line of its own")
 	}
 	var block struct {
 		Masters []string `json:"master" caddyfile:"<name>..."`

@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -10,6 +9,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/internal/oneline"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/pubsub"
 )
@@ -39,17 +39,17 @@ func (RedisPubSubLayer) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings.
 func (l *RedisPubSubLayer) Provision(caddy.Context) (err error) {
 	s := pubsub.DefaultSettings()
-	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts); err != nil {
-		return fmt.Errorf("channel_layer redis_pubsub: %w", err)
+	if err = settings.Check("channel_layer redis_pubsub", l); err != nil {
+		return err
 	}
-	if l.Prefix != "" {
-		s.Prefix = l.Prefix
+	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts, &s.Prefix); err != nil {
+		return fmt.Errorf("channel_layer redis_pubsub: %w", err)
 	}
 	if l.Serializer != "" {
 		s.Serializer = l.Serializer
 	}
 	l.settings = s
-	return errors.Join(l.validate(), s.Validate())
+	return oneline.Join(l.validate(), s.Validate())
 }
 
 // Place implements [guest.ChannelLayer].

@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/settings"
+	"github.com/edgerelay/edgerelay/internal/oneline"
 	"github.com/edgerelay/edgerelay/relay"
 	"github.com/edgerelay/edgerelay/relay/layer/redis"
 )
@@ -30,9 +30,9 @@ type RedisLayer struct {
 	// ChannelCapacity sets the capacity for receivers with certain names. The first match applies.
 	ChannelCapacity []ChannelCapacity `json:"channel_capacity,omitempty" caddyfile:"[regexp] <pattern> <messages>"`
 	// Expiry is how long a message stays queued. Default: 60s.
-	Expiry caddy.Duration `json:"expiry,omitempty" caddyfile:"<duration>" min:"1"`
+	Expiry caddy.Duration `json:"expiry,omitempty" caddyfile:"<duration>" min:"1s"`
 	// GroupExpiry is how long a membership lasts without renewal. Default: 24h (AWX: 157784760s).
-	GroupExpiry caddy.Duration `json:"group_expiry,omitempty" caddyfile:"<duration>" min:"1"`
+	GroupExpiry caddy.Duration `json:"group_expiry,omitempty" caddyfile:"<duration>" min:"1s"`
 
 	settings redis.Settings
 }
@@ -55,11 +55,11 @@ func (RedisLayer) CaddyModule() caddy.ModuleInfo {
 // Provision checks the settings.
 func (l *RedisLayer) Provision(caddy.Context) (err error) {
 	s := redis.DefaultSettings()
-	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts); err != nil {
-		return fmt.Errorf("channel_layer redis: %w", err)
+	if err = settings.Check("channel_layer redis", l); err != nil {
+		return err
 	}
-	if l.Prefix != "" {
-		s.Prefix = l.Prefix
+	if s.Hosts, s.EncryptionKeys, err = l.expand(s.Hosts, &s.Prefix); err != nil {
+		return fmt.Errorf("channel_layer redis: %w", err)
 	}
 	if l.Capacity != 0 {
 		s.Capacity = l.Capacity
@@ -77,7 +77,7 @@ func (l *RedisLayer) Provision(caddy.Context) (err error) {
 		s.Serializer = l.Serializer
 	}
 	l.settings = s
-	return errors.Join(l.validate(), s.Validate())
+	return oneline.Join(l.validate(), s.Validate())
 }
 
 // Place implements [guest.ChannelLayer].

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/edgerelay/edgerelay/caddymodule/guest"
 	"github.com/edgerelay/edgerelay/caddymodule/pluginhost"
 	"github.com/edgerelay/edgerelay/plugins"
@@ -26,6 +28,8 @@ type Config struct {
 	Recheck, RecheckGrace time.Duration
 	// OpenToAll tells that every client may see everything.
 	OpenToAll bool
+	// AuthKind is the name of Auth's module, such as jwt.
+	AuthKind string
 	// LacksSuperusers tells that no client is a superuser.
 	LacksSuperusers bool
 	Limits          relay.Limits
@@ -54,6 +58,8 @@ type Config struct {
 	State StateConfig
 	// Presence is nil if no route has presence.
 	Presence *PresenceConfig
+	// Consoles are the handlers edgerelay_console of all sites.
+	Consoles []caddyhttp.MiddlewareHandler
 	// Routes are the routes of all sites.
 	Routes []*RouteConfig
 	Log    *slog.Logger

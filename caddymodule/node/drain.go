@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -33,8 +34,10 @@ func (d *Drain) Pace() (hub.Pace, error) {
 		return hub.Pace{Duration: DefaultDrainDuration}, nil
 	case !(d.Rate >= 0 && d.Rate <= math.MaxInt32):
 		return hub.Pace{}, errors.New("drain: rate is a number of clients a second, or 0 for any number")
-	case d.Duration != nil && (*d.Duration < 0 || time.Duration(*d.Duration) > 24*time.Hour):
-		return hub.Pace{}, errors.New("drain: duration is between 0s and 24h")
+	case d.Duration != nil && *d.Duration < 0:
+		return hub.Pace{}, fmt.Errorf("drain: invalid duration %v; use 0s to 24h", time.Duration(*d.Duration))
+	case d.Duration != nil && time.Duration(*d.Duration) > 24*time.Hour:
+		return hub.Pace{}, fmt.Errorf("drain: duration %v is too long; use 24h at most", time.Duration(*d.Duration))
 	}
 	p := hub.Pace{Rate: d.Rate}
 	if d.Duration != nil {
@@ -57,7 +60,16 @@ func (d *Drain) ReadBlock(from *caddyfile.Dispenser) error {
 			return from.ArgErr()
 		}
 	}
-	return settings.Read(from, "drain", d)
+	given := d.Duration
+	d.Duration = nil
+	if err := settings.Read(from, "drain", d); err != nil || given == nil {
+		return err
+	}
+	if d.Duration != nil {
+		return from.Err("drain: the duration is given twice; remove one")
+	}
+	d.Duration = given
+	return nil
 }
 
 // drainBeforeClose evicts clients at the configured pace before the node closes. Without a pace it does nothing.

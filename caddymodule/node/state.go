@@ -116,7 +116,7 @@ func (s *State) replace(c *Config) (former func(), err error) {
 	}
 	if layer == nil && c.Backplane != nil && len(withGrant(c, plugins.GrantShared, plugins.GrantAlarms)) > 0 {
 		s.node.Log.Warn("shared state is in this process", "effect", "other nodes have a state of their own",
-			"remedy", "shared state needs Redis: functions { state redis://… }")
+			"remedy", "shared state needs Redis: write 'state redis://…' in the block of functions")
 	}
 	former = s.detach()
 	s.store, s.connection, s.place = state.Open(layer, c.State.Limits, s.node.Log), connection, place

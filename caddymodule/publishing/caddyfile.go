@@ -58,7 +58,8 @@ func (h *Handler) ReadSetting(d *caddyfile.Dispenser) (known bool, err error) {
 // ReadBlock reads `key <name> <secret> { … }`.
 func (k *Key) ReadBlock(d *caddyfile.Dispenser) error {
 	if !d.AllArgs(&k.Name, &k.Secret) {
-		return d.Err("edgerelay_publish: key needs a name and a secret, as in: key shop {env.SHOP_KEY} { groups orders-* }")
+		return d.Err("edgerelay_publish: key needs a name and a secret, as in: key shop {env.SHOP_KEY}, " +
+			"with 'groups orders-*' in its block")
 	}
 	return settings.Read(d, "key", k)
 }

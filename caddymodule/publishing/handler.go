@@ -4,7 +4,6 @@
 package publishing
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -47,14 +46,15 @@ type Handler struct {
 	// MaxMessages is the greatest number of publications in a request, counted by message and group. Default: 1000.
 	MaxMessages int `json:"max_messages,omitempty" caddyfile:"<number>" min:"1"`
 	// Idempotency is the time for which a second message with the same idempotency key is not sent again. "off" rejects
-	// idempotency keys. Default: 5m.
-	Idempotency *settings.DurationOrOff `json:"idempotency,omitempty" caddyfile:"<duration>|off" min:"1"`
+	// idempotency keys. At least 1s. Default: 5m.
+	Idempotency *settings.DurationOrOff `json:"idempotency,omitempty" caddyfile:"<duration>|off" min:"1s"`
 	// BodyTimeout is the time in which a request's body must arrive. Default: 10s.
 	BodyTimeout caddy.Duration `json:"body_timeout,omitempty" caddyfile:"<duration>" min:"1"`
 
 	node     *node.Node
 	state    *State
 	path     string // without a slash at the end
+	place    request.Place
 	endpoint *publish.Endpoint
 }
 
@@ -78,13 +78,17 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("edgerelay_publish: invalid path %q; use a path such as %s", h.Path, defaultPath)
 	}
 	h.path = path.Clean(h.path)
+	if err := settings.Check("edgerelay_publish", h); err != nil {
+		return err
+	}
+	h.place = request.PlaceOf(ctx)
+	if state.shadows(h) {
+		return fmt.Errorf("edgerelay_publish: the path %s is served already; put all keys into one edgerelay_publish, "+
+			"or use another path", h.path)
+	}
 	keys, err := provisionKeys(h.Keys, state)
 	if err != nil {
 		return fmt.Errorf("edgerelay_publish: %w", err)
-	}
-	if h.MaxBody < 0 || h.MaxMessages < 0 || h.BodyTimeout < 0 {
-		return errors.New("edgerelay_publish: max_body, max_messages and body_timeout must not be negative; " +
-			"leave them out for the defaults")
 	}
 	h.endpoint = &publish.Endpoint{
 		Keys: keys, Publisher: h.node.Hub, Claims: &state.claims, Unauthorized: &state.unauthorized, Log: h.node.Log,

@@ -48,6 +48,15 @@ func (s *State) add(h *Handler) {
 	s.endpoints = append(s.endpoints, h)
 }
 
+// shadows reports whether another endpoint answers all requests to an endpoint that is being provisioned.
+func (s *State) shadows(h *Handler) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.endpoints, func(other *Handler) bool {
+		return other.path == h.path && h.place.IsBehind(other.place, other)
+	})
+}
+
 func (s *State) remove(h *Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,13 +28,17 @@ func ParseSize(text string, limit int64) (int64, error) {
 		return 0, fmt.Errorf("invalid size %q; use a value such as 64KiB", text)
 	}
 	if n > uint64(limit) {
-		most := humanize.IBytes(uint64(limit)) + " at most"
-		if limit == maxBuffer {
-			most = "less than 2 GiB"
-		}
-		return 0, fmt.Errorf("size %s is too large; use %s", text, most)
+		return 0, tooLarge(text, limit)
 	}
 	return int64(n), nil
+}
+
+func tooLarge(size string, limit int64) error {
+	most := humanize.IBytes(uint64(limit)) + " at most"
+	if limit == maxBuffer {
+		most = "less than 2 GiB"
+	}
+	return fmt.Errorf("size %s is too large; use %s", size, most)
 }
 
 // ParseDuration parses a duration in Caddy's syntax. A bare number is seconds, as in Python's settings. A negative

@@ -2,12 +2,14 @@ package settings
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -43,8 +45,9 @@ type BlockReader interface {
 //	-                                     no arguments: a boolean that is true if the setting is present
 //
 // A tag name=arguments gives the setting another name in a Caddyfile: a directive that adds an element to a list. The
-// tag min:"1" requires a number, size or duration above 0, max:"1EiB" replaces the bound of a size, and example appears
-// in errors.
+// tag min:"1" requires a number, size or duration above 0, or a text that is not empty, min:"1s" a duration of at least that, max:"1EiB" replaces the
+// bound of a size and max:"4096" that of a number, and example appears in errors. [Check] applies the same bounds to a
+// configuration in JSON.
 //
 // See docs/decisions/caddy.md#why-is-a-setting-declared-once-by-a-struct-field
 func Read(d *caddyfile.Dispenser, block string, to any) error {
@@ -140,7 +143,7 @@ func (f *field) read(d *caddyfile.Dispenser, block string) error {
 	switch {
 	case v.Kind() == reflect.Struct:
 		if d.CountRemainingArgs() > 0 {
-			return d.Errf("%s: %s takes a block, which may be empty: %s { }", block, f.name, f.name)
+			return d.Errf("%s: %s takes a block, which may be empty; write '%s {', and '}' on a line of its own", block, f.name, f.name)
 		}
 		return Read(d, f.name, v.Addr().Interface())
 	case f.args == "-":
@@ -227,20 +230,20 @@ func (f *field) set(v reflect.Value, text string) error {
 		return nil
 	case reflect.Float64:
 		n, err := strconv.ParseFloat(text, 64)
-		if err != nil || !(n >= 0 && n <= math.MaxInt32) { // JSON has neither NaN nor infinity
-			return fmt.Errorf("invalid number %q; use a value from 0, such as 20 or 0.5", text)
-		}
-		if n == 0 && f.tag.Get("min") != "" {
-			return fmt.Errorf("invalid number %q; use a value above 0, such as 20 or 0.5", text)
+		if err != nil {
+			n = math.NaN()
 		}
 		v.SetFloat(n)
-		return nil
+		return f.checkFloat(n, text)
 	case reflect.Bool:
 		if text != "on" && text != "off" {
 			return fmt.Errorf("invalid value %q; %s", text, Remedy(text, []string{"on", "off"}, "use on or off"))
 		}
 		v.SetBool(text == "on")
 		return nil
+	}
+	if text == "" && f.tag.Get("min") != "" {
+		return fmt.Errorf("the value is empty; write one%s, or remove the setting", f.example())
 	}
 	// A placeholder is replaced and checked when the configuration is loaded.
 	words, free := strings.Split(args, "|"), strings.ContainsAny(args, "<{") || strings.Contains(text, "{")
@@ -252,50 +255,38 @@ func (f *field) set(v reflect.Value, text string) error {
 }
 
 func (f *field) setDuration(v reflect.Value, text string) error {
-	words := strings.Split(f.args, "|")
-	if text == "off" && slices.Contains(words, "off") {
+	if text == "off" && f.canBeOff() {
 		v.SetInt(int64(Off))
 		return nil
 	}
 	t, err := ParseDuration(text)
-	if err == nil && t == 0 && f.tag.Get("min") != "" && !slices.Contains(words, "0") {
-		err = fmt.Errorf("invalid duration %q; use one above 0, such as 30s", text)
+	if err == nil {
+		err = f.checkDuration(time.Duration(t), text)
 	}
 	v.SetInt(int64(t))
 	return err
 }
 
 func (f *field) setSize(v reflect.Value, text string) error {
-	limit := int64(maxBuffer)
-	if v.Kind() == reflect.Int64 || f.tag.Get("max") != "" {
-		limit = maxSize
-	}
-	n, err := ParseSize(text, limit)
-	if err == nil && n == 0 && f.tag.Get("min") != "" {
-		err = fmt.Errorf("invalid size %q; use one above 0, such as 64KiB", text)
+	n, err := ParseSize(text, f.mostSize())
+	if err == nil {
+		err = f.checkSize(n, text)
 	}
 	v.SetInt(n)
 	return err
 }
 
 func (f *field) setNumber(v reflect.Value, text string) error {
-	least, remedy := int64(0), "use a number from 0, such as 10"
-	if f.tag.Get("min") != "" {
-		least, remedy = 1, "use a value above 0"
-	}
-	if slices.Contains(strings.Split(f.args, "|"), "off") {
-		if text == "off" {
-			v.SetInt(0)
-			return nil
-		}
-		remedy += ", or off"
+	if text == "off" && f.canBeOff() {
+		v.SetInt(0)
+		return nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || v.OverflowInt(n) || n < least {
-		return fmt.Errorf("invalid number %q; %s", text, remedy)
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // beyond 64 bits, n is the nearest number
+		n = -1
 	}
 	v.SetInt(n)
-	return nil
+	return f.checkNumber(n, text)
 }
 
 // enumerate joins words as in "a, b and c".

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -71,7 +72,7 @@ func TestRead(t *testing.T) {
 		{"block behind a list", "inner {\nwords a {\nx\n}\n}", "inner: words takes no block"},
 		{"block behind a flag", "flag {\nx\n}", "the block: flag takes no block"},
 		{"setting without a name", "{\nname x\n}", "the block: the block takes no block"},
-		{"number beyond 64 bits", "count 99999999999999999999", "the block: count: invalid number"},
+		{"number beyond 64 bits", "count 99999999999999999999", "the block: count: number 99999999999999999999 is too large; use 2147483647 at most"},
 		{"number with a base", "count 0x10", "invalid number"},
 		{"number in a placeholder", "count {env.COUNT}", "invalid number"},
 		{"empty number", `count ""`, "invalid number"},
@@ -123,5 +124,47 @@ func TestDurationOrOffInJSON(t *testing.T) {
 		if got != want {
 			t.Errorf("%s becomes %s, want %s", text, got, want)
 		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	number := func(n int) *int { return &n }
+	off := Off
+	for _, c := range []struct {
+		name, want string
+		block      block
+	}{
+		{"defaults", "", block{}},
+		{"what Read accepts", "", block{Size: 1, Count: number(1), Recheck: Off, Grace: &off, Time: 1}},
+		{"zero that stands for off", "", block{Grace: new(DurationOrOff)}},
+		{"size", `the block: size: invalid size "-1"; use a value such as 64KiB`, block{Size: -1}},
+		{"count", `the block: count: invalid number "0"; use a value above 0`, block{Count: number(0)}},
+		{"large count", "the block: count: number 3000000000 is too large; use 2147483647 at most", block{Count: number(3e9)}},
+		{"rate", `the block: rate: invalid number "-0.5"`, block{Rate: -0.5}},
+		{"duration", `the block: time: invalid duration "-1s"`, block{Time: caddy.Duration(-time.Second)}},
+		{"long duration", "the block: time: duration 2400000h0m0s is too long; use 10000d at most", block{Time: caddy.Duration(100_000 * 24 * time.Hour)}},
+	} {
+		got := ""
+		if err := Check("the block", &c.block); err != nil {
+			got = err.Error()
+		}
+		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q in it", c.name, got, c.want)
+		}
+	}
+	if err := Check("the block", (*block)(nil)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEmptyText(t *testing.T) {
+	var b struct {
+		Key string `json:"key" caddyfile:"<secret>" min:"1" example:"{env.KEY}"`
+	}
+	d := caddyfile.NewTestDispenser("block {\nkey \"\"\n}")
+	d.Next()
+	err := Read(d, "the block", &b)
+	if err == nil || !strings.Contains(err.Error(), "the block: key: the value is empty; write one, such as {env.KEY}, or remove the setting") {
+		t.Error(err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/edgerelay/edgerelay/caddymodule/settings"
 )
 
 func init() {
@@ -117,6 +119,9 @@ func (*Transport) CaddyModule() caddy.ModuleInfo {
 // Provision sets the defaults, and prevents the surrounding reverse_proxy from sending a request twice.
 func (t *Transport) Provision(ctx caddy.Context) error {
 	t.log = ctx.Slogger()
+	if err := settings.Check("transport uwsgi", t); err != nil {
+		return err
+	}
 	if t.Root == "" {
 		t.Root = "{http.vars.root}"
 	}
