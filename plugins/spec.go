@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/edgerelay/edgerelay/internal/oneline"
 )
 
 // OnError is the policy for an event that its plugin could not process: the call failed, or the circuit breaker is
@@ -181,8 +179,12 @@ const (
 func (s Spec) withDefaults() (Spec, error) {
 	s.fillIn()
 	faults := slices.Concat(s.checkNames(), s.checkContent(), s.checkLimits())
-	if err := oneline.Join(faults...); err != nil {
-		return s, fmt.Errorf("plugin %s: %w", s.Name, err)
+	if len(faults) > 0 {
+		texts := make([]string, len(faults)) // on one line, as logs and commands show it
+		for i, fault := range faults {
+			texts[i] = fault.Error()
+		}
+		return s, fmt.Errorf("plugin %s: %s", s.Name, strings.Join(texts, "; "))
 	}
 	return s, nil
 }

@@ -7,9 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
-
-	"github.com/edgerelay/edgerelay/internal/oneline"
 )
 
 // Policy grants requests. A zero value means the documented default.
@@ -91,7 +90,14 @@ func (p Policy) compile() (*rules, error) {
 	if slices.ContainsFunc(p.Private, func(n netip.Prefix) bool { return !n.IsValid() }) {
 		faults = append(faults, errors.New("invalid private network; use one such as 10.0.0.0/8"))
 	}
-	return r, oneline.Join(append(faults, r.fillIn()...)...)
+	if faults = append(faults, r.fillIn()...); len(faults) > 0 {
+		texts := make([]string, len(faults)) // on one line, as logs and commands show it
+		for i, fault := range faults {
+			texts[i] = fault.Error()
+		}
+		return r, errors.New(strings.Join(texts, "; "))
+	}
+	return r, nil
 }
 
 func upper(s string) bool {
