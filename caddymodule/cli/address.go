@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -39,10 +41,10 @@ func resolveAdmin(flag string) adminAddress {
 // See docs/decisions/operations.md#why-does-the-admin-api-use-a-unix-socket-at-a-fixed-path
 func findAdmin(flag, environment, socket string) adminAddress {
 	if flag != "" {
-		return adminAddress{withoutScheme(flag), "from --address"}
+		return adminAddress{normalize(flag), "from --address"}
 	}
 	if environment != "" {
-		return adminAddress{withoutScheme(environment), "from CADDY_ADMIN; there is no --address"}
+		return adminAddress{normalize(environment), "from CADDY_ADMIN; there is no --address"}
 	}
 	// If this user may not read the directory, the socket is most likely there.
 	if _, err := os.Stat(socket); err == nil || errors.Is(err, fs.ErrPermission) {
@@ -52,32 +54,72 @@ func findAdmin(flag, environment, socket string) adminAddress {
 	return adminAddress{defaultAdmin, origin}
 }
 
-// withoutScheme removes http:// and a last slash, for an address that was copied from a URL.
-func withoutScheme(address string) string {
-	if rest, ok := strings.CutPrefix(address, "http://"); ok {
-		return strings.TrimSuffix(rest, "/")
+// normalize returns an address that was copied from a URL as Caddy writes it: without http:// and a last slash, and
+// unix//run/x.sock for unix:///run/x.sock.
+func normalize(address string) string {
+	scheme, rest, found := strings.Cut(address, ":")
+	switch {
+	case found && strings.EqualFold(scheme, "http") && strings.HasPrefix(rest, "//"):
+		return strings.TrimSuffix(rest[len("//"):], "/")
+	case found && strings.EqualFold(scheme, "unix") && strings.HasPrefix(rest, "///"):
+		return "unix/" + rest[len("//"):]
+	case found && strings.EqualFold(scheme, "unix") && strings.HasPrefix(rest, "/") && !strings.HasPrefix(rest, "//"):
+		return "unix/" + rest
 	}
 	return address
+}
+
+// shown returns the address for errors, without a user and a password.
+func (p adminAddress) shown() string { return withoutUser(p.address) }
+
+// withoutUser returns an address or a URL of the command line for errors. A user and a password before the host are
+// replaced, also where the text as a whole is invalid.
+func withoutUser(text string) string {
+	if strings.HasPrefix(text, "unix/") {
+		return text // @ begins the name of an abstract socket
+	}
+	if u, err := url.Parse(text); err == nil && u.Host != "" && u.User == nil {
+		return text // @ is a part of the path
+	}
+	at := strings.LastIndex(text, "@")
+	if at < 0 {
+		return text
+	}
+	scheme, _, found := strings.Cut(text[:at], "://")
+	if !found {
+		return redacted + text[at:]
+	}
+	return scheme + "://" + redacted + text[at:]
 }
 
 // adminOff is the value of Caddy's option admin that turns the admin API off.
 const adminOff = "off"
 
+// adminNetworks are the networks on which a command reaches the admin API.
+var adminNetworks = []string{"tcp", "tcp4", "tcp6", "unix"}
+
 // parse returns the address to dial.
 func (p adminAddress) parse() (caddy.NetworkAddress, error) {
-	if p.address == adminOff {
-		return caddy.NetworkAddress{}, usageErrorf("the admin API is off (%s): 'admin off' turns it off, "+
-			"and without it there are no commands; set --address if it is on", p.origin)
-	}
-	if strings.HasPrefix(p.address, "https://") {
-		return caddy.NetworkAddress{}, usageErrorf("invalid address %q of the admin API (%s): the commands speak no TLS; "+
-			"use the local address, such as %s or unix/%s", p.address, p.origin, defaultAdmin, adminSocket)
+	invalid := func(reason string) error {
+		return usageErrorf("invalid address %q of the admin API (%s)%s; use a value such as %s or unix/%s",
+			p.shown(), p.origin, reason, defaultAdmin, adminSocket)
 	}
 	at, err := caddy.ParseNetworkAddressWithDefaults(p.address, "tcp", defaultAdminPort)
-	local := at.IsUnixNetwork() || at.IsFdNetwork()
-	if err != nil || at.PortRangeSize() > 1 || !local && (at.StartPort == 0 || !strings.HasPrefix(at.Network, "tcp")) {
-		return at, usageErrorf("invalid address %q of the admin API (%s); use a value such as %s or unix/%s",
-			p.address, p.origin, defaultAdmin, adminSocket)
+	local := at.IsUnixNetwork()
+	switch {
+	case p.address == adminOff:
+		return at, usageErrorf("the admin API is off (%s): 'admin off' turns it off, "+
+			"and without it there are no commands; set --address if it is on", p.origin)
+	case p.shown() != p.address:
+		return at, invalid(": the admin API has no users")
+	case len(p.address) >= len("https://") && strings.EqualFold(p.address[:len("https://")], "https://"):
+		return at, usageErrorf("invalid address %q of the admin API (%s): the commands speak no TLS; "+
+			"use the local address, such as %s or unix/%s", p.shown(), p.origin, defaultAdmin, adminSocket)
+	case at.IsFdNetwork():
+		return at, invalid(": only the server has its file descriptors")
+	case err != nil || at.PortRangeSize() > 1 || !slices.Contains(adminNetworks, at.Network) ||
+		!local && (at.StartPort == 0 || strings.ContainsAny(at.Host, " \t/?#")) || local && at.Host == "":
+		return at, invalid("")
 	}
 	// Caddy listens at such an address, but a client has to name a host.
 	if ip, err := netip.ParseAddr(at.Host); !local && (at.Host == "" || err == nil && ip.IsUnspecified()) {
@@ -94,9 +136,19 @@ func (p adminAddress) unreachable(err error) error {
 		err = request.Err
 	}
 	remedy := "start the relay, or set --address"
-	if errors.Is(err, fs.ErrPermission) {
+	silence := new(silenceError)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		remedy = "run the command as root or as Caddy's user"
+	case errors.As(err, &silence) && silence.changes:
+		remedy = "the request may take effect nevertheless: look at the relay's state and its log before you repeat it"
+	case errors.As(err, &silence):
+		remedy = "look at the relay's log, restart the relay if it hangs, or set --address"
+	case errors.Is(err, context.DeadlineExceeded): // of the command's own, such as that of tail --for
+		err = errors.New("no response in time")
+	case errors.Is(err, context.Canceled):
+		err, remedy = errors.New("interrupted before the response"), "repeat the command, or set --address"
 	}
-	err = fmt.Errorf("calling the admin API at %s (%s): %w; %s", p.address, p.origin, err, remedy)
+	err = fmt.Errorf("calling the admin API at %s (%s): %w; %s", p.shown(), p.origin, err, remedy)
 	return &codedError{err, exitUnreachable}
 }

@@ -30,6 +30,9 @@ func TestFindAdmin(t *testing.T) {
 		{"socket", "", "", socket, "unix/" + socket},
 		{"default", "", "", missing, "localhost:2019"},
 		{"URL", "http://localhost:2019/", "", socket, "localhost:2019"},
+		{"URL in upper case", "HTTP://localhost:2019/", "", socket, "localhost:2019"},
+		{"URL of a socket", "unix:///run/x.sock", "", socket, "unix//run/x.sock"},
+		{"URL of a socket in the environment", "", "UNIX:/run/x.sock|0600", socket, "unix//run/x.sock|0600"},
 		{"URL in the environment", "", "http://[::1]:2019", socket, "[::1]:2019"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,9 +56,11 @@ func TestParseAdmin(t *testing.T) {
 			t.Errorf("%s is %s (%v), want %s", address, got, err, want)
 		}
 	}
-	for _, address := range []string{"off", "localhost:0", "https://localhost", "udp/localhost:2019", "localhost:x", "localhost/a"} {
+	for _, address := range []string{"off", "localhost:0", "https://localhost", "udp/localhost:2019", "localhost:x", "localhost/a",
+		"HTTPS://localhost", "user:s3cret@localhost", "unix+h2c//run/x.sock", "tcp://localhost"} {
 		at, err := adminAddress{address, "from CADDY_ADMIN"}.parse()
-		if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), "CADDY_ADMIN") {
+		if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), "CADDY_ADMIN") ||
+			strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s is %v, error %v", address, at, err)
 		}
 	}
@@ -97,5 +102,19 @@ func TestLogsAreSafeOnATerminal(t *testing.T) {
 	want := "2026-01-02T03:04:05.000Z WARN  \ufffd[2Jone\n\ttwo\ufffdthree\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+// Errors show no user and no password, also of a text that is no valid URL.
+func TestWithoutUser(t *testing.T) {
+	for text, want := range map[string]string{
+		"localhost:2019": "localhost:2019", "unix/@edgerelay": "unix/@edgerelay",
+		"wss://host/path@x": "wss://host/path@x", "user:pw@host:1": "[redacted]@host:1",
+		"wss://user:pw@host/": "wss://[redacted]@host/", "wss://user:p/w@host/": "wss://[redacted]@host/",
+		"wss://us@er:pw@host/": "wss://[redacted]@host/",
+	} {
+		if got := withoutUser(text); got != want {
+			t.Errorf("%s is shown as %s, want %s", text, got, want)
+		}
 	}
 }

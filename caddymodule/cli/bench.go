@@ -8,12 +8,10 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -56,8 +54,8 @@ func benchCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&b.duration, "duration", 10*time.Second, "duration of the load")
 	cmd.Flags().IntVar(&b.size, "size", 300, "size of an event in bytes")
 	cmd.Flags().StringVarP(&b.group, "group", "g", "", "the group; default: a new group")
-	cmd.RunE = runE(func([]string) (err error) {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	cmd.RunE = runE(func(ctx context.Context, _ []string) (err error) {
+		ctx, stop := untilSignal(ctx)
 		defer stop()
 		b.address = *address
 		if b.dialer, err = browser.dialer(); err == nil {
@@ -267,7 +265,10 @@ func (b *benchRun) publish(ctx context.Context) (sent int, err error) {
 		data, _ := json.Marshal(ev) // cannot fail
 		ev.Fill = strings.Repeat("x", max(0, b.size-len(data)))
 		body, _ := json.Marshal(map[string]any{"group": b.group, "data": ev})
-		resp, err := requestAdmin(b.address, http.MethodPost, "/edgerelay/publish", body)
+		resp, err := requestAdmin(ctx, b.address, http.MethodPost, "/edgerelay/publish", body)
+		if ctx.Err() != nil {
+			return sent, ctx.Err()
+		}
 		if err != nil {
 			return sent, err
 		}

@@ -41,17 +41,13 @@ const maxErrorBytes = 1 << 20
 // requestAdmin sends a request to the admin API, on a connection of its own. address is the value of --address. A
 // status of 400 or more is an [adminError], if the admin API responds and not another program. Caddy's own
 // AdminAPIRequest would put the JSON of such a response into the error text.
-func requestAdmin(address, method, path string, body []byte) (*http.Response, error) {
-	return sendAdmin(address, method, path, nil, body)
+func requestAdmin(ctx context.Context, address, method, path string, body []byte) (*http.Response, error) {
+	return sendAdmin(ctx, address, method, path, nil, body)
 }
 
-// sendAdmin is requestAdmin with further headers, which replace the defaults.
-func sendAdmin(address, method, path string, header http.Header, body []byte) (*http.Response, error) {
-	return sendAdminContext(context.Background(), address, method, path, header, body)
-}
-
-// sendAdminContext is sendAdmin that ends with ctx, as does reading the response.
-func sendAdminContext(
+// sendAdmin is requestAdmin with further headers, which replace the defaults. The request ends with ctx, as does reading
+// the response, and when the admin API is silent for longer than [silenceLimit].
+func sendAdmin(
 	ctx context.Context, address, method, path string, header http.Header, body []byte,
 ) (*http.Response, error) {
 	admin := resolveAdmin(address)
@@ -61,22 +57,26 @@ func sendAdminContext(
 	}
 	req, err := newAdminRequest(&at, method, path, body)
 	if err != nil {
-		return nil, fmt.Errorf("calling the admin API at %s: %w", admin.address, err)
+		return nil, fmt.Errorf("calling the admin API at %s: %w", admin.shown(), err)
 	}
 	maps.Copy(req.Header, header)
 	client := http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, at.Network, at.JoinHostPort(0))
+				return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, at.Network, at.JoinHostPort(0))
 			},
 		},
 		// The admin API redirects no request. A site does, for example to TLS.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	resp, err := client.Do(req.WithContext(ctx))
+	watched := watchSilence(ctx, admin, method, path)
+	resp, err := client.Do(req.WithContext(watched.ctx))
 	if err != nil {
-		return nil, admin.unreachable(err)
+		err = watched.failure(err)
+		watched.end()
+		return nil, err
 	}
+	resp.Body = watched.body(resp.Body)
 	if resp.StatusCode >= 400 {
 		return nil, admin.readError(path, resp)
 	}
@@ -115,13 +115,13 @@ func newAdminRequest(at *caddy.NetworkAddress, method, path string, body []byte)
 }
 
 // callAdmin sends a request to the admin API and decodes the response, which is JSON.
-func callAdmin(address, method, path string, body []byte, result any) error {
-	return decodeAdmin(address, method, path, nil, body, result)
+func callAdmin(ctx context.Context, address, method, path string, body []byte, result any) error {
+	return decodeAdmin(ctx, address, method, path, nil, body, result)
 }
 
 // decodeAdmin is callAdmin with further headers.
-func decodeAdmin(address, method, path string, header http.Header, body []byte, result any) error {
-	resp, err := sendAdmin(address, method, path, header, body)
+func decodeAdmin(ctx context.Context, address, method, path string, header http.Header, body []byte, result any) error {
+	resp, err := sendAdmin(ctx, address, method, path, header, body)
 	if err != nil {
 		return err
 	}
@@ -130,8 +130,8 @@ func decodeAdmin(address, method, path string, header http.Header, body []byte, 
 }
 
 // getAdmin sends a GET request to the admin API and decodes the response.
-func getAdmin(address, path string, result any) error {
-	return callAdmin(address, http.MethodGet, path, nil, result)
+func getAdmin(ctx context.Context, address, path string, result any) error {
+	return callAdmin(ctx, address, http.MethodGet, path, nil, result)
 }
 
 // printableLines is printable for a text of several lines: line breaks and tabs stay.

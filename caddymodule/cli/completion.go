@@ -24,28 +24,28 @@ const completionTimeout = time.Second
 const maxCompletions = 200
 
 // completer lists the completions of a word. address is that of the admin API.
-type completer func(address, word string) ([]string, cobra.ShellCompDirective)
+type completer func(ctx context.Context, address, word string) ([]string, cobra.ShellCompDirective)
 
 // completeList completes a word from a fixed list.
 func completeList(words ...string) completer {
-	return func(string, string) ([]string, cobra.ShellCompDirective) {
+	return func(context.Context, string, string) ([]string, cobra.ShellCompDirective) {
 		return words, cobra.ShellCompDirectiveNoFileComp
 	}
 }
 
 // completeFiles completes names of files with an extension.
 func completeFiles(extensions ...string) completer {
-	return func(string, string) ([]string, cobra.ShellCompDirective) {
+	return func(context.Context, string, string) ([]string, cobra.ShellCompDirective) {
 		return extensions, cobra.ShellCompDirectiveFilterFileExt
 	}
 }
 
 // completeAny completes names of any file, as shells do by themselves.
-func completeAny(string, string) ([]string, cobra.ShellCompDirective) {
+func completeAny(context.Context, string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveDefault
 }
 
-func completeDirectories(string, string) ([]string, cobra.ShellCompDirective) {
+func completeDirectories(context.Context, string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
@@ -95,7 +95,7 @@ func addCompletions(cmd *cobra.Command) {
 		if complete == nil || len(args) >= len(arguments) && !repeated {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return complete(addressOf(cmd), word)
+		return complete(cmd.Context(), addressOf(cmd), word)
 	}
 	for name, complete := range flagCompleters {
 		if cmd.Flags().Lookup(name) == nil {
@@ -104,7 +104,7 @@ func addCompletions(cmd *cobra.Command) {
 		// The only error is that the flag has a completion already.
 		_ = cmd.RegisterFlagCompletionFunc(name,
 			func(cmd *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
-				return complete(addressOf(cmd), word)
+				return complete(cmd.Context(), addressOf(cmd), word)
 			})
 	}
 }
@@ -135,10 +135,12 @@ func addressOf(cmd *cobra.Command) string {
 }
 
 // completeFrom asks the admin API. A failure completes nothing, in silence: the shell's line must stay as it is.
-func completeFrom[T any](address, path string, names func(*T) []string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
+func completeFrom[T any](
+	ctx context.Context, address, path string, names func(*T) []string,
+) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
-	resp, err := sendAdminContext(ctx, address, http.MethodGet, path, nil, nil)
+	resp, err := sendAdmin(ctx, address, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -155,9 +157,9 @@ func completeFrom[T any](address, path string, names func(*T) []string) ([]strin
 	return slices.Compact(list), cobra.ShellCompDirectiveNoFileComp
 }
 
-func completeGroups(address, word string) ([]string, cobra.ShellCompDirective) {
+func completeGroups(ctx context.Context, address, word string) ([]string, cobra.ShellCompDirective) {
 	q := url.Values{"prefix": {word}, "limit": {itoa(maxCompletions)}}
-	return completeFrom(address, "/edgerelay/groups?"+q.Encode(), func(page *groupPage) (names []string) {
+	return completeFrom(ctx, address, "/edgerelay/groups?"+q.Encode(), func(page *groupPage) (names []string) {
 		for _, g := range page.Groups {
 			names = append(names, g.Group)
 		}
@@ -165,8 +167,8 @@ func completeGroups(address, word string) ([]string, cobra.ShellCompDirective) {
 	})
 }
 
-func completePlugins(address, word string) ([]string, cobra.ShellCompDirective) {
-	return completeFrom(address, "/edgerelay/plugins", func(list *[]pluginhost.Status) (names []string) {
+func completePlugins(ctx context.Context, address, word string) ([]string, cobra.ShellCompDirective) {
+	return completeFrom(ctx, address, "/edgerelay/plugins", func(list *[]pluginhost.Status) (names []string) {
 		for _, p := range *list {
 			if strings.HasPrefix(p.Name, word) {
 				names = append(names, p.Name)
@@ -176,9 +178,9 @@ func completePlugins(address, word string) ([]string, cobra.ShellCompDirective) 
 	})
 }
 
-func completeUsers(address, word string) ([]string, cobra.ShellCompDirective) {
+func completeUsers(ctx context.Context, address, word string) ([]string, cobra.ShellCompDirective) {
 	path := "/edgerelay/connections?limit=" + itoa(maxCompletions)
-	return completeFrom(address, path, func(page *connectionPage) (names []string) {
+	return completeFrom(ctx, address, path, func(page *connectionPage) (names []string) {
 		for _, c := range page.Connections {
 			if name := userLabel(c); name != "-" && strings.HasPrefix(name, word) {
 				names = append(names, name)

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,4 +64,31 @@ func TestConfigurationsAreReadInSilence(t *testing.T) {
 	if out.code != 0 || out.stderr != "running the doctor\n" {
 		t.Errorf("support-bundle: %+v", out)
 	}
+}
+
+// An archive for the standard output is the only text there, and no file is named -.
+func TestSupportBundleToStandardOutput(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("other.json", []byte(`{"apps": {}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := executeAlone(t, "support-bundle", "--config", "other.json", "-o", "-")
+	z, err := gzip.NewReader(strings.NewReader(out.stdout))
+	if err != nil {
+		t.Fatalf("%v: %+v", err, out)
+	}
+	first, err := tar.NewReader(z).Next()
+	if err != nil || first.Name != "edgerelay-support/README.txt" {
+		t.Errorf("the archive begins with %+v (%v)", first, err)
+	}
+	if out.code != 0 || !strings.Contains(out.stderr, "bundle written to the standard output: 4 files\n") {
+		t.Errorf("exit code %d, stderr %q", out.code, out.stderr)
+	}
+	if _, err := os.Stat("-"); err == nil {
+		t.Error("a file named - was created")
+	}
+	before := isTerminal
+	isTerminal = func(*os.File) bool { return true }
+	defer func() { isTerminal = before }()
+	execute(t, "support-bundle", "--config", "other.json", "--output", "-").wantError(t, exitUsage, "redirect the standard output")
 }

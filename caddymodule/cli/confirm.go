@@ -29,8 +29,11 @@ func (c *confirmation) asks() bool { return !c.yes && onTerminal() }
 
 // onTerminal reports whether a person reads the output and can answer. Tests replace it.
 var onTerminal = func() bool {
-	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+	return isTerminal(os.Stdin) && isTerminal(os.Stdout)
 }
+
+// isTerminal reports whether a file is a terminal. Tests replace it.
+var isTerminal = func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 // forPeople returns the writer of a question and its description: stdout, or stderr if stdout has JSON.
 func forPeople(asJSON bool) io.Writer {

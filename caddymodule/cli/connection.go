@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -52,11 +53,11 @@ func connectionListCommand() *cobra.Command {
 	f.add(cmd)
 	address, asJSON, limit := addAddressFlag(cmd), addJSONFlag(cmd), addLimitFlag(cmd, "clients")
 	sort := addSortFlag(cmd, "id", "slowest")
-	cmd.RunE = runE(func([]string) error {
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		list := connectionPage{Connections: []admin.Connection{}}
 		q := f.query()
 		q.Set("sort", *sort)
-		err := collectPages(*address, "/edgerelay/connections", q, *limit, func(page *connectionPage) (int, string) {
+		err := collectPages(ctx, *address, "/edgerelay/connections", q, *limit, func(page *connectionPage) (int, string) {
 			list.Total, list.Connections = page.Total, append(list.Connections, page.Connections...)
 			if page.Next == 0 {
 				return len(page.Connections), ""
@@ -106,11 +107,11 @@ type closedConnections struct {
 }
 
 // confirm shows how many connections the filter selects, and asks before they are closed.
-func (f *connectionFilter) confirm(address string, asJSON bool) error {
+func (f *connectionFilter) confirm(ctx context.Context, address string, asJSON bool) error {
 	q := f.query()
 	q.Set("limit", "1")
 	var page connectionPage
-	if err := getAdmin(address, "/edgerelay/connections?"+q.Encode(), &page); err != nil || page.Total == 0 {
+	if err := getAdmin(ctx, address, "/edgerelay/connections?"+q.Encode(), &page); err != nil || page.Total == 0 {
 		return err
 	}
 	return confirm(os.Stdin, forPeople(asJSON), fmt.Sprintf("Close %s?", count(page.Total, "connection")), "not closed")
@@ -140,7 +141,7 @@ func connectionCloseCommand() *cobra.Command {
 	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
 	code := cmd.Flags().Int("code", 1008, "close code: 1000, 1001, 1008 or from 3000 to 4999")
 	reason := cmd.Flags().String("reason", "closed by an operator", "reason in the close frame, up to 123 bytes")
-	cmd.RunE = runE(func([]string) error {
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		if (f == connectionFilter{}) {
 			return usageErrorf("no connections selected; set --user, --group, --from or --id")
 		}
@@ -148,7 +149,7 @@ func connectionCloseCommand() *cobra.Command {
 			return usageErrorf("--id: invalid value 0; use a number of 'connection list'")
 		}
 		if ask.asks() {
-			if err := f.confirm(*address, *asJSON); err != nil {
+			if err := f.confirm(ctx, *address, *asJSON); err != nil {
 				return err
 			}
 		}
@@ -156,7 +157,7 @@ func connectionCloseCommand() *cobra.Command {
 			"user": f.user, "group": f.group, "address": f.from, "code": *code, "reason": *reason, "id": f.id,
 		}
 		var closed closedConnections
-		if err := callJSON(*address, "/edgerelay/connections/close", body, &closed); err != nil {
+		if err := callJSON(ctx, *address, "/edgerelay/connections/close", body, &closed); err != nil {
 			return err
 		}
 		if *asJSON {

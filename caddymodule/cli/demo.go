@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -31,10 +33,10 @@ func demoCommand() *cobra.Command {
 			"command that publishes an event.",
 		Example: "  caddy edgerelay demo\n  caddy edgerelay demo --port 9000 --admin localhost:9001",
 		Args:    cobra.NoArgs,
-		RunE:    runE(func([]string) error { return s.run() }),
+		RunE:    runE(func(context.Context, []string) error { return s.run() }),
 	}
 	cmd.Flags().IntVar(&s.port, "port", 8013, "port of the page")
-	cmd.Flags().StringVar(&s.admin, "admin", "", "address of Caddy's admin API; default: CADDY_ADMIN, or localhost:2019")
+	cmd.Flags().StringVar(&s.admin, "admin", "", "address of Caddy's admin API, or off for none; default: CADDY_ADMIN, or localhost:2019")
 	return cmd
 }
 
@@ -46,7 +48,10 @@ func (s *demoSettings) run() error {
 	if err := checkFree(fmt.Sprintf(":%d", s.port), "--port"); err != nil {
 		return err
 	}
-	if err := checkAdminFree(s.admin); err != nil {
+	if s.admin == "" && caddy.DefaultAdminListen == adminOff {
+		s.admin = adminOff // Caddy itself takes this value of CADDY_ADMIN for a host
+	}
+	if err := checkAdminFree(cmp.Or(s.admin, caddy.DefaultAdminListen)); err != nil {
 		return err
 	}
 	caddy.TrapSignals()
@@ -73,12 +78,12 @@ func (s *demoSettings) run() error {
 
 // checkAdminFree returns an error if a program listens on the address of the admin API.
 func checkAdminFree(address string) error {
-	if address == "" {
-		address = caddy.DefaultAdminListen
+	if address == adminOff {
+		return nil
 	}
 	a, err := caddy.ParseNetworkAddressWithDefaults(address, "tcp", 2019)
-	if err != nil || a.PortRangeSize() > 1 {
-		return usageErrorf("--admin: invalid address %q; use one such as localhost:2019", address)
+	if err != nil || a.PortRangeSize() > 1 || withoutUser(address) != address {
+		return usageErrorf("--admin: invalid address %q; use one such as localhost:2019, or off", withoutUser(address))
 	}
 	if a.IsUnixNetwork() || a.IsFdNetwork() || a.StartPort == 0 {
 		return nil // Caddy reports it
@@ -104,7 +109,7 @@ func checkFree(address, flag string) error {
 func (s *demoSettings) caddyfile(plugin string) string {
 	admin := ""
 	if s.admin != "" {
-		admin = fmt.Sprintf("admin %q", s.admin)
+		admin = "admin " + strconv.Quote(s.admin)
 	}
 	return fmt.Sprintf(`{
 	%s

@@ -32,3 +32,13 @@ func TestDemoNeedsAFreePort(t *testing.T) {
 		t.Errorf("a free port: %v", err)
 	}
 }
+
+// The demo runs without an admin API.
+func TestDemoWithoutAdmin(t *testing.T) {
+	if err := checkAdminFree("off"); err != nil {
+		t.Error(err)
+	}
+	if text := (&demoSettings{port: 1, admin: "off"}).caddyfile("p.wasm"); !strings.Contains(text, `admin "off"`) {
+		t.Errorf("no admin off in\n%s", text)
+	}
+}

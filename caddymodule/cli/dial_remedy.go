@@ -21,7 +21,7 @@ func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || !slices.Contains([]string{"ws", "wss", "http", "https"}, u.Scheme) ||
 		u.Port() != "" && !isPort(u.Port()) {
-		return usageErrorf("--url: invalid URL %q; use one such as ws://localhost:8013/websocket/", text)
+		return usageErrorf("--url: invalid URL %q; use one such as ws://localhost:8013/websocket/", withoutUser(text))
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func TestDialRemedies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			out := execute(t, "bench", "--url", c.url, "--clients", "1")
 			out.wantError(t, exitFailed, "connecting client 1 of 1: ", c.cause, c.remedy)
-			f := frontDoor("localhost:1", &dialer{url: c.url})
+			f := frontDoor(t.Context(), "localhost:1", &dialer{url: c.url})
 			if f.Level != doctor.Failure || !strings.Contains(f.Text, c.cause) || !strings.Contains(f.Remedy, c.remedy) {
 				t.Errorf("finding %+v, want cause %q and remedy %q", f, c.cause, c.remedy)
 			}
@@ -131,7 +131,7 @@ func TestBenchWithoutTheAdminAPI(t *testing.T) {
 	if out := execute(t, "bench", "--json", "--url", url, "--duration", "1s", "--address", none); out.stdout != "" {
 		t.Errorf("--json: got %+v", out)
 	}
-	if f := frontDoor(none, &dialer{url: url}); f.Remedy != "" || !strings.Contains(f.Text, "or set --address") {
+	if f := frontDoor(t.Context(), none, &dialer{url: url}); f.Remedy != "" || !strings.Contains(f.Text, "or set --address") {
 		t.Errorf("finding %+v, want the remedy of the admin API alone", f)
 	}
 }

@@ -49,13 +49,13 @@ func doctorCommand() *cobra.Command {
 		"listen to the groups of the site, and compare the events with the routes")
 	span := cmd.Flags().Duration("for", 30*time.Second, "how long to listen with --channels")
 	asJSON := addJSONFlag(cmd)
-	cmd.RunE = runE(func([]string) error {
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		dialer, err := browser.dialer()
 		if err != nil {
 			return err
 		}
 		if *listens {
-			d, err := requestDiagnosis(*address, "?channels="+span.String())
+			d, err := requestDiagnosis(ctx, *address, "?channels="+span.String())
 			if err != nil {
 				return err
 			}
@@ -63,18 +63,18 @@ func doctorCommand() *cobra.Command {
 		}
 		var d admin.Diagnosis
 		if config != "" {
-			d.Findings, err = checkConfig(config, adapter)
+			d.Findings, err = checkConfig(ctx, config, adapter)
 		} else {
-			d, err = requestDiagnosis(*address, "")
+			d, err = requestDiagnosis(ctx, *address, "")
 			if err == nil {
-				err = checkSite(*address, &d)
+				err = checkSite(ctx, *address, &d)
 			}
 		}
 		if err != nil {
 			return err
 		}
 		if dialer.url != "" {
-			d.Findings = append(d.Findings, frontDoor(*address, dialer))
+			d.Findings = append(d.Findings, frontDoor(ctx, *address, dialer))
 		}
 		return report(os.Stdout, d, *asJSON)
 	})
@@ -82,8 +82,8 @@ func doctorCommand() *cobra.Command {
 }
 
 // requestDiagnosis lets the running relay make the checks.
-func requestDiagnosis(address, query string) (d admin.Diagnosis, err error) {
-	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/doctor"+query, nil)
+func requestDiagnosis(ctx context.Context, address, query string) (d admin.Diagnosis, err error) {
+	resp, err := requestAdmin(ctx, address, http.MethodPost, "/edgerelay/doctor"+query, nil)
 	if exitCode(err) == exitUnreachable {
 		return d, fmt.Errorf("%w; without a running relay, use --config", err)
 	}
@@ -96,12 +96,12 @@ func requestDiagnosis(address, query string) (d admin.Diagnosis, err error) {
 
 // checkSite checks the surroundings of the relay in the current configuration. The relay itself knows only its own
 // part.
-func checkSite(address string, d *admin.Diagnosis) error {
+func checkSite(ctx context.Context, address string, d *admin.Diagnosis) error {
 	var config json.RawMessage
-	if err := getAdmin(address, "/config/", &config); err != nil {
+	if err := getAdmin(ctx, address, "/config/", &config); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, admin.DiagnosisTimeout)
 	defer cancel()
 	d.Findings = append(d.Findings, doctor.Site(ctx, config, resolveAdmin(address).address)...)
 	return nil
@@ -136,7 +136,7 @@ func report(w io.Writer, d admin.Diagnosis, asJSON bool) error {
 }
 
 // checkConfig checks a configuration without a running relay. It starts only the channel layer, for the round trip.
-func checkConfig(file, adapter string) ([]doctor.Finding, error) {
+func checkConfig(ctx context.Context, file, adapter string) ([]doctor.Finding, error) {
 	text, err := loadConfig(file, adapter)
 	if err != nil {
 		return nil, err
@@ -163,13 +163,13 @@ func checkConfig(file, adapter string) ([]doctor.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), admin.DiagnosisTimeout)
+	ctx, cancel := context.WithTimeout(ctx, admin.DiagnosisTimeout)
 	defer cancel()
 	if err := a.Node().Hub.SetBroker(ctx, broker); err != nil {
 		return nil, err
 	}
 	list := admin.Diagnose(ctx, a.Config(), a.Node().Hub, nil)
-	return append(list, doctor.Site(ctx, text, resolveAdmin("").address)...), nil
+	return append(list, doctor.Site(ctx, text, resolveAdmin("").shown())...), nil
 }
 
 // provision provisions the relay's part of a configuration. Other apps may need files that this host lacks, such as
@@ -188,15 +188,15 @@ func provision(app json.RawMessage) (any, error) {
 }
 
 // frontDoor sends an event on the path of a browser.
-func frontDoor(address string, d *dialer) doctor.Finding {
+func frontDoor(ctx context.Context, address string, d *dialer) doctor.Finding {
 	f := doctor.Finding{Check: "front door", Level: doctor.Failure}
-	took, remedy, err := throughFrontDoor(address, d)
+	took, remedy, err := throughFrontDoor(ctx, address, d)
 	if err != nil {
-		f.Text, f.Remedy = fmt.Sprintf("%s: %v", d.url, err), remedy
+		f.Text, f.Remedy = fmt.Sprintf("%s: %v", withoutUser(d.url), err), remedy
 		return f
 	}
 	f.Level, f.Text = doctor.OK, fmt.Sprintf("an event takes %v from the admin API to %s",
-		took.Round(10*time.Microsecond), d.url)
+		took.Round(10*time.Microsecond), withoutUser(d.url))
 	return f
 }
 
@@ -208,8 +208,8 @@ const frontDoorTimeout = 15 * time.Second
 
 // throughFrontDoor returns the time from the admin API to a client of the URL. With an error comes the remedy, unless
 // the error names one.
-func throughFrontDoor(address string, d *dialer) (took time.Duration, remedy string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), frontDoorTimeout)
+func throughFrontDoor(ctx context.Context, address string, d *dialer) (took time.Duration, remedy string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, frontDoorTimeout)
 	defer cancel()
 	c, err := d.dial(ctx)
 	if err != nil {
@@ -222,7 +222,7 @@ func throughFrontDoor(address string, d *dialer) (took time.Duration, remedy str
 	}
 	began := time.Now()
 	body, _ := json.Marshal(map[string]any{"group": group, "data": map[string]any{"edgerelay_doctor": true}})
-	resp, err := requestAdmin(address, http.MethodPost, "/edgerelay/publish", body)
+	resp, err := requestAdmin(ctx, address, http.MethodPost, "/edgerelay/publish", body)
 	if err != nil {
 		return 0, "", err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func drainCommand() *cobra.Command {
 		Example: "  caddy edgerelay drain -y --duration 60s --wait && systemctl stop edgerelay\n" +
 			"  caddy edgerelay drain --status --json | jq .open\n  caddy edgerelay drain --cancel",
 		Args: cobra.NoArgs,
-		RunE: runE(func([]string) error { return o.run() }),
+		RunE: runE(func(ctx context.Context, _ []string) error { return o.run(ctx) }),
 	}
 	cmd.Flags().StringVar(&o.duration, "duration", "", "spread the evictions over this time; 0s: all at once")
 	cmd.Flags().Float64Var(&o.rate, "rate", 0, "maximum of evictions a second; 0: no maximum, at the pace of --duration or the configuration")
@@ -53,19 +54,19 @@ func drainCommand() *cobra.Command {
 }
 
 // run sends the request and, with --wait, polls until the drain has ended.
-func (o *drainOptions) run() error {
+func (o *drainOptions) run(ctx context.Context) error {
 	method, body, err := o.request()
 	if err != nil {
 		return err
 	}
 	if method == http.MethodPost && o.asks() {
-		if err := o.confirm(); err != nil {
+		if err := o.confirm(ctx); err != nil {
 			return err
 		}
 	}
-	s, text, err := requestDrain(*o.address, method, body)
+	s, text, err := requestDrain(ctx, *o.address, method, body)
 	if err == nil && o.wait {
-		s, text, err = o.await(s, text)
+		s, text, err = o.await(ctx, s, text)
 	}
 	if err != nil {
 		return err
@@ -80,8 +81,8 @@ func (o *drainOptions) run() error {
 }
 
 // confirm asks before clients are evicted. An idle node has none to ask about.
-func (o *drainOptions) confirm() error {
-	s, _, err := requestDrain(*o.address, http.MethodGet, nil)
+func (o *drainOptions) confirm(ctx context.Context) error {
+	s, _, err := requestDrain(ctx, *o.address, http.MethodGet, nil)
 	if err != nil || s.Open == 0 {
 		return err
 	}
@@ -116,15 +117,21 @@ func (o *drainOptions) request() (method string, body []byte, err error) {
 }
 
 // await polls until the drain has ended or is canceled, and prints the progress once a second.
-func (o *drainOptions) await(s admin.DrainStatus, text []byte) (admin.DrainStatus, []byte, error) {
+func (o *drainOptions) await(
+	ctx context.Context, s admin.DrainStatus, text []byte,
+) (admin.DrainStatus, []byte, error) {
 	for last := time.Now(); s.State != "drained" && s.State != "off"; {
 		if time.Since(last) >= time.Second {
 			last = time.Now()
 			fmt.Fprintf(os.Stderr, "%d of %d clients evicted, %d still connected\n", s.Evicted, s.Clients, s.Open)
 		}
-		time.Sleep(drainPollInterval)
+		select {
+		case <-ctx.Done():
+			return s, text, ctx.Err()
+		case <-time.After(drainPollInterval):
+		}
 		var err error
-		if s, text, err = requestDrain(*o.address, http.MethodGet, nil); err != nil {
+		if s, text, err = requestDrain(ctx, *o.address, http.MethodGet, nil); err != nil {
 			return s, text, err
 		}
 	}
@@ -151,8 +158,8 @@ func drainBody(duration string, rate float64) ([]byte, error) {
 }
 
 // requestDrain sends a request to /edgerelay/drain. It returns the response decoded, and as text.
-func requestDrain(address, method string, body []byte) (s admin.DrainStatus, text []byte, err error) {
-	resp, err := requestAdmin(address, method, "/edgerelay/drain", body)
+func requestDrain(ctx context.Context, address, method string, body []byte) (s admin.DrainStatus, text []byte, err error) {
+	resp, err := requestAdmin(ctx, address, method, "/edgerelay/drain", body)
 	if err != nil {
 		return s, nil, err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -49,9 +50,9 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// runE converts run to the RunE of a command.
-func runE(run func(args []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error { return fail(cmd, run(args)) }
+// runE converts run to the RunE of a command. All requests of a command end with its context.
+func runE(run func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error { return fail(cmd, run(cmd.Context(), args)) }
 }
 
 // fail prints an error once, on a line of its own, and returns an error that makes Caddy exit with the error's code.
@@ -115,18 +116,36 @@ func allow(cmd *cobra.Command, name string, values ...string) {
 	_ = cmd.Flags().SetAnnotation(name, allowedValues, values) // fails for an unknown flag only
 }
 
-// neverEmpty are the flags that select or guard. An empty value, such as that of an unset variable of a script, would
-// select more than was meant, or guard nothing.
-var neverEmpty = []string{
-	"candidate", "canary", "duration", "expect", "for", "from", "group", "plugin", "record", "settings", "share",
-	"since", "user",
+// mayBeEmpty are the flags with a meaning for an empty value: no reason, or no grant, group or pattern. Any other flag
+// rejects an empty value, such as that of an unset variable of a script: it would select more than was meant, guard
+// nothing, or stand for the default. publish describes its own data.
+var mayBeEmpty = []string{"data", "grant", "join", "message", "publish", "reason"}
+
+// isEmpty reports whether a flag has an empty value, or a list with one.
+func isEmpty(f *pflag.Flag) bool {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		values := list.GetSlice()
+		return len(values) == 0 || slices.Contains(values, "")
+	}
+	return f.Value.String() == ""
 }
+
+// writesStdout is the annotation of a flag that names an output file and takes - for the standard output.
+const writesStdout = "edgerelay_stdout"
 
 // checkAllowed returns an error if a flag has a value that it does not accept.
 func checkAllowed(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if err == nil && f.Value.String() == "" && slices.Contains(neverEmpty, f.Name) {
-			err = usageErrorf("--%s: empty value; name one, or leave the flag out", f.Name)
+		what := "name one"
+		if f.Name == "output" {
+			what = "name a file"
+		}
+		switch {
+		case err != nil:
+		case isEmpty(f) && !slices.Contains(mayBeEmpty, f.Name):
+			err = usageErrorf("--%s: empty value; %s, or leave the flag out", f.Name, what)
+		case f.Value.String() == "-" && (f.Name == "output" || f.Name == "record") && f.Annotations[writesStdout] == nil:
+			err = usageErrorf("--%s: this command does not write to the standard output; name a file", f.Name)
 		}
 		allowed, limited := f.Annotations[allowedValues]
 		if err == nil && limited && !slices.Contains(allowed, f.Value.String()) {

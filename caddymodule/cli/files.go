@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-
-	"github.com/spf13/cobra"
 )
 
 // readFile reads a file that the command line names. what is the noun for the error, such as "module".
@@ -40,15 +38,6 @@ func readModule(name string) ([]byte, error) {
 // notAFile returns the error for a URL in place of a module's file.
 func notAFile(name, remedy string) error {
 	return usageErrorf("reading the module %q: the command reads no URLs of this kind; %s", name, remedy)
-}
-
-// checkOutput returns an error if the flag --output is empty, as with an unset variable of a shell. The default of the
-// flag is another file, or the terminal.
-func checkOutput(cmd *cobra.Command) error {
-	if f := cmd.Flags().Lookup("output"); f.Changed && f.Value.String() == "" {
-		return usageErrorf("--output: empty value; name a file, or leave the flag out")
-	}
-	return nil
 }
 
 // unreadable returns the error for a file that cannot be read, with a remedy.

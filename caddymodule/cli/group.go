@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -33,10 +34,10 @@ func groupListCommand() *cobra.Command {
 	address, asJSON, limit := addAddressFlag(cmd), addJSONFlag(cmd), addLimitFlag(cmd, "groups")
 	sort := addSortFlag(cmd, "name", "rate", "subscribers")
 	prefix := cmd.Flags().String("prefix", "", "only groups whose name begins with this text")
-	cmd.RunE = runE(func([]string) error {
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		list := groupPage{Groups: []admin.Group{}}
 		q := url.Values{"prefix": {*prefix}, "sort": {*sort}}
-		err := collectPages(*address, "/edgerelay/groups", q, *limit, func(page *groupPage) (int, string) {
+		err := collectPages(ctx, *address, "/edgerelay/groups", q, *limit, func(page *groupPage) (int, string) {
 			list.Total, list.Groups = page.Total, append(list.Groups, page.Groups...)
 			return len(page.Groups), page.Next
 		})
@@ -79,9 +80,9 @@ func groupHistoryCommand() *cobra.Command {
 		Example: "  caddy edgerelay group history job_events-42",
 	}
 	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
-	cmd.RunE = runE(func(args []string) error {
+	cmd.RunE = runE(func(ctx context.Context, args []string) error {
 		path := "/edgerelay/groups/" + url.PathEscape(args[0]) + "/history"
-		return printAdmin(*address, path, *asJSON, writeHistory)
+		return printAdmin(ctx, *address, path, *asJSON, writeHistory)
 	})
 	return cmd
 }

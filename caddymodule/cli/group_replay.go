@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,18 +40,18 @@ func groupReplayCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "show the effect, and change nothing")
 	o.confirmation.add(cmd)
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, jsonUsage)
-	cmd.RunE = runE(func(args []string) error {
+	cmd.RunE = runE(func(ctx context.Context, args []string) error {
 		o.address = *address
-		return o.run(args[0])
+		return o.run(ctx, args[0])
 	})
 	return cmd
 }
 
-func (o *replayOptions) run(group string) error {
+func (o *replayOptions) run(ctx context.Context, group string) error {
 	path := "/edgerelay/groups/" + url.PathEscape(group) + "/replay?" + url.Values{"since": {o.since}}.Encode()
 	if o.dryRun || o.asks() {
 		var plan admin.Replay
-		if err := getAdmin(o.address, path, &plan); err != nil {
+		if err := getAdmin(ctx, o.address, path, &plan); err != nil {
 			return err
 		}
 		if o.dryRun {
@@ -65,7 +66,7 @@ func (o *replayOptions) run(group string) error {
 		}
 	}
 	var done admin.Replay
-	if err := callAdmin(o.address, http.MethodPost, path, nil, &done); err != nil {
+	if err := callAdmin(ctx, o.address, http.MethodPost, path, nil, &done); err != nil {
 		return err
 	}
 	return o.print(os.Stdout, group, "told", &done)

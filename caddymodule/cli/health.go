@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -20,12 +21,12 @@ func healthCommand() *cobra.Command {
 			"managers, which know no other codes: the code is also 1 if the admin API does not respond.",
 		Example: "  caddy edgerelay health\n  caddy edgerelay health --live\n  caddy edgerelay health | jq -r .status",
 		Args:    cobra.NoArgs,
-		RunE: runE(func([]string) error {
+		RunE: runE(func(ctx context.Context, _ []string) error {
 			path := "/edgerelay/health/ready"
 			if live {
 				path = "/edgerelay/health/live"
 			}
-			resp, err := requestAdmin(*address, http.MethodGet, path, nil)
+			resp, err := requestAdmin(ctx, *address, http.MethodGet, path, nil)
 			var unhealthy *adminError
 			if errors.As(err, &unhealthy) && unhealthy.status == http.StatusServiceUnavailable &&
 				json.Valid(unhealthy.body) {

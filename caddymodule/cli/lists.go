@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -48,14 +49,14 @@ func addSortFlag(cmd *cobra.Command, orders ...string) *string {
 
 // collectPages gets pages of a list until there are limit entries, or all. take stores the entries of a page. It
 // returns their number, and the parameter after for the next page; "" is the last.
-func collectPages[P any](address, path string, q url.Values, limit int, take func(*P) (entries int, next string)) error {
+func collectPages[P any](ctx context.Context, address, path string, q url.Values, limit int, take func(*P) (entries int, next string)) error {
 	if limit < 1 {
 		return usageErrorf("--limit: invalid number %d; use at least 1", limit)
 	}
 	for limit > 0 {
 		q.Set("limit", itoa(min(limit, maxPage)))
 		var page P
-		if err := getAdmin(address, path+"?"+q.Encode(), &page); err != nil {
+		if err := getAdmin(ctx, address, path+"?"+q.Encode(), &page); err != nil {
 			return err
 		}
 		entries, next := take(&page)
@@ -68,12 +69,12 @@ func collectPages[P any](address, path string, q url.Values, limit int, take fun
 }
 
 // callJSON calls the admin API with a body, and decodes the response.
-func callJSON(address, path string, body, result any) error {
+func callJSON(ctx context.Context, address, path string, body, result any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	return callAdmin(address, http.MethodPost, path, text, result)
+	return callAdmin(ctx, address, http.MethodPost, path, text, result)
 }
 
 func itoa[N int | uint32](n N) string { return strconv.FormatInt(int64(n), 10) }

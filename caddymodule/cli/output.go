@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,9 +40,9 @@ func printRaw(raw json.RawMessage) error {
 }
 
 // printAdmin gets a path of the admin API, and prints the response: as it is with asJSON, else by write.
-func printAdmin[T any](address, path string, asJSON bool, write func(w io.Writer, v *T) error) error {
+func printAdmin[T any](ctx context.Context, address, path string, asJSON bool, write func(w io.Writer, v *T) error) error {
 	var raw json.RawMessage
-	if err := getAdmin(address, path, &raw); err != nil {
+	if err := getAdmin(ctx, address, path, &raw); err != nil {
 		return err
 	}
 	if asJSON {
@@ -56,9 +57,9 @@ func printAdmin[T any](address, path string, asJSON bool, write func(w io.Writer
 
 // printAdminList is printAdmin for a response that is a list. The JSON of a command is an object, to which later
 // versions can add members; the list is the given member of it.
-func printAdminList[T any](address, path, member string, asJSON bool, write func(w io.Writer, list []T) error) error {
+func printAdminList[T any](ctx context.Context, address, path, member string, asJSON bool, write func(w io.Writer, list []T) error) error {
 	var raw json.RawMessage
-	if err := getAdmin(address, path, &raw); err != nil {
+	if err := getAdmin(ctx, address, path, &raw); err != nil {
 		return err
 	}
 	if asJSON {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -23,8 +24,8 @@ func peerCommand() *cobra.Command {
 		Example: "  caddy edgerelay peer list\n  caddy edgerelay peer list --json | jq -r '.peers[].state'",
 	}
 	address, asJSON := addAddressFlag(list), addJSONFlag(list)
-	list.RunE = runE(func([]string) error {
-		return printAdmin(*address, "/edgerelay/peers", *asJSON, writePeers)
+	list.RunE = runE(func(ctx context.Context, _ []string) error {
+		return printAdmin(ctx, *address, "/edgerelay/peers", *asJSON, writePeers)
 	})
 	cmd.AddCommand(list)
 	return cmd

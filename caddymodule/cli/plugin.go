@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -30,14 +31,14 @@ func pluginCommand() *cobra.Command {
 
 // adminCommand returns a command that calls the admin API. args is the number of arguments.
 func adminCommand(
-	use, short, long string, args int, run func(address string, args []string) error,
+	use, short, long string, args int, run func(ctx context.Context, address string, args []string) error,
 ) *cobra.Command {
 	var address *string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.ExactArgs(args),
 	}
 	address = addAddressFlag(cmd)
-	cmd.RunE = runE(func(args []string) error { return run(*address, args) })
+	cmd.RunE = runE(func(ctx context.Context, args []string) error { return run(ctx, *address, args) })
 	return cmd
 }
 
@@ -45,11 +46,11 @@ func pluginListCommand() *cobra.Command {
 	const long = "Lists the plugins in the order of the pipeline. With --nodes, it lists which plugins the nodes run that share\n" +
 		"Caddy's storage: their versions, canaries and last errors, and whether all nodes run the same."
 	nodes, asJSON := false, false
-	cmd := adminCommand("list", "List the plugins", long, 0, func(address string, _ []string) error {
+	cmd := adminCommand("list", "List the plugins", long, 0, func(ctx context.Context, address string, _ []string) error {
 		if nodes {
-			return printAdmin(address, "/edgerelay/plugin-nodes", asJSON, printPluginNodes)
+			return printAdmin(ctx, address, "/edgerelay/plugin-nodes", asJSON, printPluginNodes)
 		}
-		return printAdminList(address, "/edgerelay/plugins", "plugins", asJSON, printPlugins)
+		return printAdminList(ctx, address, "/edgerelay/plugins", "plugins", asJSON, printPlugins)
 	})
 	cmd.Example = "  caddy edgerelay plugin list\n  caddy edgerelay plugin list --nodes\n" +
 		"  caddy edgerelay plugin list --json | jq -r '.plugins[].name'"
@@ -129,8 +130,8 @@ func pluginFailures(p *pluginhost.Status) (n uint64) {
 func pluginLogsCommand() *cobra.Command {
 	const short = "Show recent log lines of a plugin"
 	asJSON := false
-	cmd := adminCommand("logs <name>", short, "", 1, func(address string, args []string) error {
-		return printAdminList(address, pluginPath(args[0], "/logs"), "lines", asJSON, printLogs)
+	cmd := adminCommand("logs <name>", short, "", 1, func(ctx context.Context, address string, args []string) error {
+		return printAdminList(ctx, address, pluginPath(args[0], "/logs"), "lines", asJSON, printLogs)
 	})
 	cmd.Example = "  caddy edgerelay plugin logs redact"
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -52,16 +53,16 @@ func pluginCanaryCommand() *cobra.Command {
 		"and on a terminal asks before."
 	f := &changeFlags{}
 	var share string
-	cmd := changeCommand(f, "canary <name>", short, long, func(name string) error {
+	cmd := changeCommand(f, "canary <name>", short, long, func(ctx context.Context, name string) error {
 		if share != "" {
 			question := fmt.Sprintf("Give the candidate %s of the groups?", printable(share))
-			if err := f.confirm(name, question, "not changed"); err != nil {
+			if err := f.confirm(ctx, name, question, "not changed"); err != nil {
 				return err
 			}
-			return f.send(http.MethodPut, name, "/canary", url.Values{"share": {share}}, nil, nil)
+			return f.send(ctx, http.MethodPut, name, "/canary", url.Values{"share": {share}}, nil, nil)
 		}
 		var p pluginhost.Status
-		if err := getAdmin(f.address, pluginPath(name, ""), &p); err != nil {
+		if err := getAdmin(ctx, f.address, pluginPath(name, ""), &p); err != nil {
 			return err
 		}
 		if f.asJSON {
@@ -81,11 +82,11 @@ func pluginPromoteCommand() *cobra.Command {
 	const long = "Makes the candidate of a canary the module of the plugin for all groups, on every node. 'plugin rollback'\n" +
 		"takes a candidate back instead.\n\n" + asksOnTerminal
 	f := &changeFlags{}
-	cmd := changeCommand(f, "promote <name>", short, long, func(name string) error {
-		if err := f.confirm(name, "Promote the candidate on every node?", "not promoted"); err != nil {
+	cmd := changeCommand(f, "promote <name>", short, long, func(ctx context.Context, name string) error {
+		if err := f.confirm(ctx, name, "Promote the candidate on every node?", "not promoted"); err != nil {
 			return err
 		}
-		return f.send(http.MethodPost, name, "/promote", nil, nil, nil)
+		return f.send(ctx, http.MethodPost, name, "/promote", nil, nil, nil)
 	})
 	cmd.Example = "  caddy edgerelay plugin promote redact\n" +
 		"  caddy edgerelay plugin promote redact --candidate 2c26b46b68ff"

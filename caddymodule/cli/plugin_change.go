@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -129,10 +130,10 @@ func pluginPath(name, suffix string) string {
 }
 
 // changeCommand returns a command with a plugin's name as its only argument.
-func changeCommand(f *changeFlags, use, short, long string, run func(name string) error) *cobra.Command {
-	cmd := adminCommand(use, short, long, 1, func(address string, args []string) error {
+func changeCommand(f *changeFlags, use, short, long string, run func(ctx context.Context, name string) error) *cobra.Command {
+	cmd := adminCommand(use, short, long, 1, func(ctx context.Context, address string, args []string) error {
 		f.address = address
-		return run(args[0])
+		return run(ctx, args[0])
 	})
 	f.add(cmd)
 	return cmd
@@ -140,12 +141,12 @@ func changeCommand(f *changeFlags, use, short, long string, run func(name string
 
 // confirm shows the module of a plugin and asks before a change. The answer holds for that module: if another one runs
 // by then, nothing changes.
-func (f *changeFlags) confirm(name, question, otherwise string) error {
+func (f *changeFlags) confirm(ctx context.Context, name, question, otherwise string) error {
 	if !f.asks() {
 		return nil
 	}
 	var now pluginhost.Status
-	if err := getAdmin(f.address, pluginPath(name, ""), &now); err != nil {
+	if err := getAdmin(ctx, f.address, pluginPath(name, ""), &now); err != nil {
 		return err
 	}
 	w, candidate := forPeople(f.asJSON), pluginhost.NoCandidate
@@ -165,10 +166,12 @@ func (f *changeFlags) confirm(name, question, otherwise string) error {
 }
 
 // send sends a request that changes a plugin's module, and prints the current module.
-func (f *changeFlags) send(method, name, suffix string, further url.Values, header http.Header, body []byte) error {
+func (f *changeFlags) send(
+	ctx context.Context, method, name, suffix string, further url.Values, header http.Header, body []byte,
+) error {
 	if header.Get("If-Match") == "" && f.expect != "" || f.candidate != "" {
 		var now pluginhost.Status
-		if err := getAdmin(f.address, pluginPath(name, ""), &now); err != nil {
+		if err := getAdmin(ctx, f.address, pluginPath(name, ""), &now); err != nil {
 			return err
 		}
 		expect, err := f.expected(&now)
@@ -183,7 +186,7 @@ func (f *changeFlags) send(method, name, suffix string, further url.Values, head
 		}
 	}
 	var p pluginhost.Status
-	err := decodeAdmin(f.address, method, pluginPath(name, suffix)+f.query(further), header, body, &p)
+	err := decodeAdmin(ctx, f.address, method, pluginPath(name, suffix)+f.query(further), header, body, &p)
 	if err != nil {
 		return err
 	}
@@ -208,7 +211,7 @@ func pluginRollbackCommand() *cobra.Command {
 	f := &changeFlags{}
 	var to uint64
 	var force bool
-	cmd := changeCommand(f, "rollback <name>", short, long, func(name string) error {
+	cmd := changeCommand(f, "rollback <name>", short, long, func(ctx context.Context, name string) error {
 		further := url.Values{}
 		if to != 0 {
 			further.Set("to", fmt.Sprint(to))
@@ -216,10 +219,10 @@ func pluginRollbackCommand() *cobra.Command {
 		if force {
 			further.Set("force", "true")
 		}
-		if err := f.confirm(name, "Roll it back on every node?", "not rolled back"); err != nil {
+		if err := f.confirm(ctx, name, "Roll it back on every node?", "not rolled back"); err != nil {
 			return err
 		}
-		return f.send(http.MethodPost, name, "/rollback", further, nil, nil)
+		return f.send(ctx, http.MethodPost, name, "/rollback", further, nil, nil)
 	})
 	cmd.Example = "  caddy edgerelay plugin rollback redact\n  caddy edgerelay plugin rollback redact --to 3"
 	f.addCandidate(cmd)
@@ -233,11 +236,11 @@ func pluginUndeployCommand() *cobra.Command {
 	const long = "Takes the deployment of a plugin back: each node runs its file again. A rollback reverts it.\n\n" +
 		asksOnTerminal
 	f := &changeFlags{}
-	cmd := changeCommand(f, "undeploy <name>", short, long, func(name string) error {
-		if err := f.confirm(name, "Take the deployment back on every node?", "not taken back"); err != nil {
+	cmd := changeCommand(f, "undeploy <name>", short, long, func(ctx context.Context, name string) error {
+		if err := f.confirm(ctx, name, "Take the deployment back on every node?", "not taken back"); err != nil {
 			return err
 		}
-		return f.send(http.MethodDelete, name, "/deployment", nil, nil, nil)
+		return f.send(ctx, http.MethodDelete, name, "/deployment", nil, nil, nil)
 	})
 	cmd.Example = "  caddy edgerelay plugin undeploy redact"
 	return cmd

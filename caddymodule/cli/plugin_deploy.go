@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,9 +36,9 @@ func pluginDeployCommand() *cobra.Command {
 		"On a terminal, the command shows what changes and asks before it deploys."
 	f := &deployFlags{}
 	const use = "deploy <name> <file.wasm|oci://…>"
-	cmd := adminCommand(use, "Deploy a module", long, 2, func(address string, args []string) error {
+	cmd := adminCommand(use, "Deploy a module", long, 2, func(ctx context.Context, address string, args []string) error {
 		f.address = address
-		return f.run(forPeople(f.asJSON), args[0], args[1])
+		return f.run(ctx, forPeople(f.asJSON), args[0], args[1])
 	})
 	cmd.Example = "  caddy edgerelay plugin deploy redact redact.wasm -m 'hides tokens'\n" +
 		"  caddy edgerelay plugin deploy redact oci://registry.example.com/plugins/redact:1.2.0 --canary 10% --for 10m"
@@ -49,8 +50,8 @@ func pluginDeployCommand() *cobra.Command {
 	return cmd
 }
 
-func (f *deployFlags) run(w io.Writer, name, from string) error {
-	s, err := f.registry.read(os.Stderr, from)
+func (f *deployFlags) run(ctx context.Context, w io.Writer, name, from string) error {
+	s, err := f.registry.read(ctx, os.Stderr, from)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (f *deployFlags) run(w io.Writer, name, from string) error {
 		}
 	}
 	var now pluginhost.Status
-	if err := getAdmin(f.address, pluginPath(name, ""), &now); err != nil {
+	if err := getAdmin(ctx, f.address, pluginPath(name, ""), &now); err != nil {
 		return err
 	}
 	expect, err := f.expected(&now)
@@ -99,7 +100,7 @@ func (f *deployFlags) run(w io.Writer, name, from string) error {
 	if s.ref != nil {
 		further.Set("ref", s.ref.String())
 	}
-	return f.send(http.MethodPut, name, "", further, header, body)
+	return f.send(ctx, http.MethodPut, name, "", further, header, body)
 }
 
 // describeDeployment prints the effect of a deployment. A module that needs further grants is an error, as on every

@@ -11,11 +11,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,8 +52,8 @@ func pluginDevCommand() *cobra.Command {
 		Example: "  caddy edgerelay plugin new --kind function --language go my-room\n" +
 			"  caddy edgerelay plugin dev my-room",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(args []string) error {
-			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		RunE: runE(func(ctx context.Context, args []string) error {
+			ctx, stop := untilSignal(ctx)
 			defer stop()
 			o.dir = args[0]
 			return o.run(ctx)
@@ -179,14 +177,14 @@ func (o *pluginDev) build(ctx context.Context) error {
 }
 
 // samples runs the golden samples. They run with the settings of the command's flags.
-func (o *pluginDev) samples(context.Context) error {
+func (o *pluginDev) samples(ctx context.Context) error {
 	files, err := filepath.Glob(filepath.Join(o.dir, "*.ndjson"))
 	if err != nil || len(files) == 0 {
 		return err
 	}
 	var out bytes.Buffer
 	test := pluginTestOptions{pluginSettings: o.pluginSettings}
-	if err := test.runTo(&out, &out, filepath.Join(o.dir, "plugin.wasm"), files); err != nil {
+	if err := test.runTo(ctx, &out, &out, filepath.Join(o.dir, "plugin.wasm"), files); err != nil {
 		return fmt.Errorf("%w\n%s", err, out.Bytes())
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -238,7 +236,7 @@ func (o *pluginDev) await(ctx context.Context, hash string) error {
 	defer deadline.Stop()
 	for {
 		var list []pluginhost.Status
-		err := getAdmin(o.admin, "/edgerelay/plugins", &list)
+		err := getAdmin(ctx, o.admin, "/edgerelay/plugins", &list)
 		for i := range list {
 			switch {
 			case strings.HasPrefix(hash, list[i].Hash) && list[i].Hash != "" && o.listens():

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -15,8 +16,8 @@ func pluginDifferencesCommand() *cobra.Command {
 	const long = "Shows the last 20 events about which a shadow decided otherwise than its original, with both decisions.\n" +
 		"The payloads can hold secrets that plugins redact for clients."
 	asJSON := false
-	cmd := adminCommand("differences <name>", short, long, 1, func(address string, args []string) error {
-		return printAdminList(address, pluginPath(args[0], "/differences"), "differences", asJSON, printDifferences)
+	cmd := adminCommand("differences <name>", short, long, 1, func(ctx context.Context, address string, args []string) error {
+		return printAdminList(ctx, address, pluginPath(args[0], "/differences"), "differences", asJSON, printDifferences)
 	})
 	cmd.Example = "  caddy edgerelay plugin differences redact-next"
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -17,8 +18,8 @@ func pluginHistoryCommand() *cobra.Command {
 	const long = "Lists the last ten versions of a plugin's deployment, newest first. An asterisk marks the version\n" +
 		"that applies; a node whose file has changed since runs its file."
 	var asJSON bool
-	cmd := adminCommand("history <name>", short, long, 1, func(address string, args []string) error {
-		return printAdminList(address, pluginPath(args[0], "/history"), "versions", asJSON, printHistory)
+	cmd := adminCommand("history <name>", short, long, 1, func(ctx context.Context, address string, args []string) error {
+		return printAdminList(ctx, address, pluginPath(args[0], "/history"), "versions", asJSON, printHistory)
 	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, jsonUsage)
 	cmd.Example = "  caddy edgerelay plugin history redact"

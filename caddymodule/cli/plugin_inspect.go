@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -21,8 +22,8 @@ func pluginInspectCommand() *cobra.Command {
 		Short: "Show hooks, imports, grants and manifest of a module",
 		Long:  "Shows what a module is and needs, from its bytes. The module is neither compiled nor run.",
 		Args:  cobra.ExactArgs(1),
-		RunE: runE(func(args []string) error {
-			s, err := f.read(os.Stderr, args[0])
+		RunE: runE(func(ctx context.Context, args []string) error {
+			s, err := f.read(ctx, os.Stderr, args[0])
 			if err != nil {
 				return err
 			}
@@ -99,10 +100,7 @@ func pluginEmbedManifestCommand() *cobra.Command {
 			"cannot: Go and AssemblyScript. It replaces an earlier manifest, and checks the new one.",
 		Args: cobra.ExactArgs(2),
 	}
-	cmd.RunE = runE(func(args []string) error {
-		if err := checkOutput(cmd); err != nil {
-			return err
-		}
+	cmd.RunE = runE(func(_ context.Context, args []string) error {
 		return embedManifest(args[0], args[1], cmp.Or(out, args[0]))
 	})
 	cmd.Example = "  caddy edgerelay plugin embed-manifest redact.wasm manifest.json"

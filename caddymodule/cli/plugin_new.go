@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,7 +22,7 @@ func pluginNewCommand() *cobra.Command {
 		Example: "  caddy edgerelay plugin new --kind function --language rust my-room\n" +
 			"  caddy edgerelay plugin dev my-room",
 		Args: cobra.ExactArgs(1),
-		RunE: runE(func(args []string) error {
+		RunE: runE(func(ctx context.Context, args []string) error {
 			err := scaffold.New(kind, lang, args[0], name)
 			if errors.Is(err, scaffold.ErrNoDirectory) {
 				return usageErrorf("%w", err)

@@ -10,10 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,32 +60,29 @@ func pluginRecordCommand() *cobra.Command {
 		"also connections that are open already; credentials in their attachments are not replaced")
 	f.StringSliceVar(&o.redact, "redact", nil, "headers, query parameters and members of the request to replace, such as address,email")
 	f.BoolVar(&o.secrets, "secrets", false, "keep the values of credentials")
-	f.StringVar(&o.output, "output", "", "new file for the recording; default: standard output")
-	cmd.RunE = runE(func(args []string) error {
-		if err := checkOutput(cmd); err != nil {
-			return err
-		}
+	f.StringVar(&o.output, "output", "", "new file for the recording; default, and -: standard output")
+	_ = f.SetAnnotation("output", writesStdout, []string{}) // fails for an unknown flag only
+	cmd.RunE = runE(func(ctx context.Context, args []string) error {
 		o.address = *address
-		return o.run(args[0])
+		return o.run(ctx, args[0])
 	})
 	return cmd
 }
 
-func (o *pluginRecordOptions) run(name string) error {
+func (o *pluginRecordOptions) run(ctx context.Context, name string) error {
 	query, err := o.query()
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	resp, err := requestAdmin(o.address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(name)+"/recording?"+query, nil)
+	resp, err := requestAdmin(ctx, o.address, http.MethodGet, "/edgerelay/plugins/"+url.PathEscape(name)+"/recording?"+query, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
 	out := os.Stdout
-	if o.output != "" {
+	if o.output != "" && o.output != "-" {
 		if out, err = openRecording(o.output, false, "use another name"); err != nil {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
 	"github.com/dustin/go-humanize/english"
@@ -69,7 +68,7 @@ type source struct {
 }
 
 // read reads a module: a file with the signatures beside it, or an artifact of a registry. Warnings go to w.
-func (f *registryFlags) read(w io.Writer, from string) (*source, error) {
+func (f *registryFlags) read(ctx context.Context, w io.Writer, from string) (*source, error) {
 	if !oci.IsReference(from) {
 		if strings.Contains(from, "://") {
 			return nil, notAFile(from, "download the module, or name an artifact of a registry with oci://")
@@ -89,7 +88,7 @@ func (f *registryFlags) read(w io.Writer, from string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := interruptible()
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	a, err := g.Pull(ctx, ref)
 	if err != nil {
@@ -118,11 +117,6 @@ func readSignatures(module string) ([]artifact.Signature, error) {
 	return list, nil
 }
 
-// interruptible returns a context that ends with an interrupt.
-func interruptible() (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(context.Background(), os.Interrupt)
-}
-
 func pluginPushCommand() *cobra.Command {
 	const long = "Pushes a module to an OCI registry, in the format of other WebAssembly tools. Name, version, description\n" +
 		"and source come from the module's manifest. Signatures beside the file (<file.wasm>.sig, see 'plugin sign') are\n" +
@@ -132,7 +126,7 @@ func pluginPushCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "push <file.wasm> oci://<registry>/<repository>[:<tag>]", Short: "Push a module to an OCI registry", Long: long,
 		Args: cobra.ExactArgs(2),
-		RunE: runE(func(args []string) error { return f.push(os.Stdout, args[0], args[1]) }),
+		RunE: runE(func(ctx context.Context, args []string) error { return f.push(ctx, os.Stdout, args[0], args[1]) }),
 	}
 	cmd.Example = "  caddy edgerelay plugin push redact.wasm oci://registry.example.com/plugins/redact:1.2.0"
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, jsonUsage)
@@ -148,7 +142,7 @@ type pushedModule struct {
 	Signatures int    `json:"signatures"`
 }
 
-func (f *registryFlags) push(w io.Writer, file, to string) error {
+func (f *registryFlags) push(ctx context.Context, w io.Writer, file, to string) error {
 	ref, err := oci.ParseReference(to)
 	if err != nil {
 		return err
@@ -165,7 +159,7 @@ func (f *registryFlags) push(w io.Writer, file, to string) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible()
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	if ref, err = g.Push(ctx, ref, wasm, signatures); err != nil {
 		return err

@@ -49,7 +49,7 @@ func pluginReplayCommand() *cobra.Command {
 			"  caddy edgerelay plugin record room --output visits.ndjson --for 1m\n" +
 			"  caddy edgerelay plugin replay room-2.wasm visits.ndjson --ignore id",
 		Args: cobra.ExactArgs(2),
-		RunE: runE(func(args []string) error { return o.run(args[0], args[1]) }),
+		RunE: runE(func(ctx context.Context, args []string) error { return o.run(ctx, args[0], args[1]) }),
 	}
 	o.addFlags(cmd)
 	f := cmd.Flags()
@@ -62,8 +62,8 @@ func pluginReplayCommand() *cobra.Command {
 	return cmd
 }
 
-func (o *pluginReplayOptions) run(module, recording string) error {
-	r, err := o.replay(module)
+func (o *pluginReplayOptions) run(ctx context.Context, module, recording string) error {
+	r, err := o.replay(ctx, module)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (o *pluginReplayOptions) run(module, recording string) error {
 }
 
 // replay loads the versions.
-func (o *pluginReplayOptions) replay(module string) (r *replay, err error) {
+func (o *pluginReplayOptions) replay(ctx context.Context, module string) (r *replay, err error) {
 	r = &replay{w: os.Stdout, show: o.show, asJSON: o.asJSON, ignore: o.ignore, tick: cmp.Or(o.tick, time.Second)}
 	defer func() {
 		if err != nil {
@@ -102,11 +102,11 @@ func (o *pluginReplayOptions) replay(module string) (r *replay, err error) {
 		o.against = module // two configurations of one module
 	}
 	if o.against != "" {
-		if err := r.load(&o.pluginSettings, o.against, cmp.Or(o.againstConfig, o.config)); err != nil {
+		if err := r.load(ctx, &o.pluginSettings, o.against, cmp.Or(o.againstConfig, o.config)); err != nil {
 			return r, err
 		}
 	}
-	err = r.load(&o.pluginSettings, module, o.config)
+	err = r.load(ctx, &o.pluginSettings, module, o.config)
 	return r, err
 }
 
@@ -162,7 +162,7 @@ func (r *replay) close() {
 }
 
 // load loads a version. Its log lines go to standard error.
-func (r *replay) load(o *pluginSettings, file, config string) error {
+func (r *replay) load(ctx context.Context, o *pluginSettings, file, config string) error {
 	settings := *o
 	settings.config = config
 	spec, err := settings.spec(file)
@@ -170,7 +170,7 @@ func (r *replay) load(o *pluginSettings, file, config string) error {
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	trial, err := plugins.Try(context.Background(), pluginhost.TryOptions(logger), spec)
+	trial, err := plugins.Try(ctx, pluginhost.TryOptions(logger), spec)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}

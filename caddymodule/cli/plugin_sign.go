@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ func pluginKeygenCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "keygen <name>", Short: "Make a key that signs modules", Long: long, Args: cobra.ExactArgs(1),
 		Example: "  caddy edgerelay plugin keygen release",
-		RunE:    runE(func(args []string) error { return generateKey(os.Stdout, args[0]) }),
+		RunE:    runE(func(_ context.Context, args []string) error { return generateKey(os.Stdout, args[0]) }),
 	}
 }
 
@@ -72,7 +73,7 @@ func pluginSignCommand() *cobra.Command {
 	var plugins []string
 	cmd := &cobra.Command{
 		Use: "sign --key <file> <file.wasm>", Short: "Sign a module", Long: long, Args: cobra.ExactArgs(1),
-		RunE: runE(func(args []string) error { return sign(os.Stdout, args[0], key, plugins) }),
+		RunE: runE(func(_ context.Context, args []string) error { return sign(os.Stdout, args[0], key, plugins) }),
 	}
 	cmd.Example = "  caddy edgerelay plugin sign redact.wasm --key release.key"
 	cmd.Flags().StringVar(&key, "key", "", "file with the private key, see 'plugin keygen'")
@@ -135,12 +136,12 @@ func pluginVerifyCommand() *cobra.Command {
 	f := &registryFlags{}
 	cmd := &cobra.Command{
 		Use: "verify --key <key> <file.wasm|oci://…>", Short: "Verify the signatures of a module", Long: long, Args: cobra.ExactArgs(1),
-		RunE: runE(func(args []string) error {
+		RunE: runE(func(ctx context.Context, args []string) error {
 			parsed, err := readKeys(keys)
 			if err != nil {
 				return err
 			}
-			s, err := f.read(os.Stderr, args[0])
+			s, err := f.read(ctx, os.Stderr, args[0])
 			if err != nil {
 				return err
 			}

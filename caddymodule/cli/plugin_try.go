@@ -49,7 +49,7 @@ func pluginTestCommand() *cobra.Command {
 			"The command fails if a call fails or an expectation is not met.",
 		Example: `  caddy edgerelay plugin test redact.wasm events.ndjson --config '{"words": ["password"]}'`,
 		Args:    cobra.MinimumNArgs(2),
-		RunE:    runE(func(args []string) error { return o.run(args[0], args[1:]) }),
+		RunE:    runE(func(ctx context.Context, args []string) error { return o.run(ctx, args[0], args[1:]) }),
 	}
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON, an object for each sample and one for the sum")
@@ -57,12 +57,12 @@ func pluginTestCommand() *cobra.Command {
 }
 
 // run runs the module in a file on the samples of other files; "-" is standard input.
-func (o *pluginTestOptions) run(module string, files []string) error {
-	return o.runTo(os.Stdout, os.Stderr, module, files)
+func (o *pluginTestOptions) run(ctx context.Context, module string, files []string) error {
+	return o.runTo(ctx, os.Stdout, os.Stderr, module, files)
 }
 
 // runTo is run with the results and the plugin's log lines to w and log.
-func (o *pluginTestOptions) runTo(w, log io.Writer, module string, files []string) error {
+func (o *pluginTestOptions) runTo(ctx context.Context, w, log io.Writer, module string, files []string) error {
 	spec, err := o.spec(module)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (o *pluginTestOptions) runTo(w, log io.Writer, module string, files []strin
 		return err
 	}
 	t := pluginTest{w: w, spec: spec, group: o.group, clock: clock, asJSON: o.asJSON}
-	if err := t.start(log); err != nil {
+	if err := t.start(ctx, log); err != nil {
 		return err
 	}
 	defer t.trial.Close()
@@ -113,9 +113,9 @@ type pluginTest struct {
 }
 
 // start loads the module. The plugin's own log lines go to log.
-func (t *pluginTest) start(log io.Writer) (err error) {
+func (t *pluginTest) start(ctx context.Context, log io.Writer) (err error) {
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	t.trial, err = plugins.Try(context.Background(), pluginhost.TryOptions(logger), t.spec)
+	t.trial, err = plugins.Try(ctx, pluginhost.TryOptions(logger), t.spec)
 	return err
 }
 

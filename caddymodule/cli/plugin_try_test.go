@@ -22,7 +22,7 @@ func TestPluginTest(t *testing.T) {
 		var out, log bytes.Buffer
 		test := pluginTest{w: &out, group: "test", asJSON: asJSON}
 		test.spec = plugins.Spec{Name: "test", Wasm: wasm, Grants: plugins.Grants}
-		if err := test.start(&log); err != nil {
+		if err := test.start(t.Context(), &log); err != nil {
 			t.Fatal(err)
 		}
 		defer test.trial.Close()

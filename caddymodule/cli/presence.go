@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -21,9 +22,9 @@ func presenceCommand() *cobra.Command {
 	}
 	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
 	limit := addLimitFlag(cmd, "users")
-	cmd.RunE = runE(func(args []string) error {
+	cmd.RunE = runE(func(ctx context.Context, args []string) error {
 		q := url.Values{"group": args, "limit": {strconv.Itoa(*limit)}}
-		return printAdmin(*address, "/edgerelay/presence?"+q.Encode(), *asJSON, writePresence)
+		return printAdmin(ctx, *address, "/edgerelay/presence?"+q.Encode(), *asJSON, writePresence)
 	})
 	return cmd
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func publishCommand() *cobra.Command {
 		Example: `  caddy edgerelay publish --group jobs-status_changed --data '{"unified_job_id": 42, "status": "successful"}'` + "\n" +
 			`  caddy edgerelay publish --group chat_lobby --type chat.message --data '{"message": "hello"}'`,
 		Args: cobra.NoArgs,
-		RunE: runE(func([]string) error {
+		RunE: runE(func(ctx context.Context, _ []string) error {
 			if group == "" || data == "" {
 				return usageErrorf("set both --group and --data, such as --group jobs-status_changed --data '{}'")
 			}
@@ -50,7 +51,7 @@ func publishCommand() *cobra.Command {
 			}
 			body = append(append(append(body, `, "data": `...), strings.TrimSpace(data)...), '}')
 			var receipt admin.Receipt
-			if err := callAdmin(*address, http.MethodPost, "/edgerelay/publish", body, &receipt); err != nil {
+			if err := callAdmin(ctx, *address, http.MethodPost, "/edgerelay/publish", body, &receipt); err != nil {
 				return err
 			}
 			if receipt.Members == 0 {

@@ -26,3 +26,10 @@ func TestPublishReadsStandardInput(t *testing.T) {
 		})
 	}
 }
+
+// The relay's error about members of the data is shown as it is, as an error of the command line.
+func TestPublishShowsTheRelaysError(t *testing.T) {
+	address := site(t, 400, "application/json", `{"error": "binary: the data have no member \"zz\""}`)
+	execute(t, "publish", "-g", "x", "-t", "a", "-d", "{}", "--binary", "zz", "--address", address).
+		wantError(t, exitUsage, `error: binary: the data have no member "zz" (HTTP 400)`)
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -37,8 +38,8 @@ var secretSettings = []string{
 }
 
 // privateSettings are the settings of the relay's modules with texts, or JSON, of any meaning. config is that of a
-// plugin, env the variables for uWSGI, value and text those of routes.
-var privateSettings = []string{"config", "env", "value", "text"}
+// plugin, env the variables for uWSGI, value and text those of routes. start_message is sent to every client.
+var privateSettings = []string{"config", "env", "value", "text", "start_message"}
 
 // plainSettings are the settings of the relay's modules with texts that are no secrets.
 var plainSettings = []string{
@@ -50,7 +51,7 @@ var plainSettings = []string{
 	"operators", "origins", "other_groups", "path", "pattern", "plugin", "prefix", "private", "protocol", "publish",
 	"refresh", "registries", "resync", "root", "samples", "scheme", "script_name", "sentinel_username", "serializer",
 	"server_name",
-	"session_cookie", "shadow_of", "start_message", "state", "state_prefix", "subprotocols", "temp_dir", "tls_ca",
+	"session_cookie", "shadow_of", "state", "state_prefix", "subprotocols", "temp_dir", "tls_ca",
 	"tls_server_name", "to", "type", "types", "unauthenticated", "url", "user", "username", "watch", "when",
 }
 
@@ -73,6 +74,12 @@ var foreignSettings = []string{
 	"handler", "module", "protocol", "protocols", "listen", "host", "path", "method", "dial", "output", "level", "disabled",
 	"group", "terminal", "policy", "subjects",
 }
+
+// pathSettings are plain settings whose texts are paths of requests, or patterns of them, also without a slash.
+var pathSettings = []string{"path", "pattern", "prefix", "script_name"}
+
+// fileSettings are plain settings that name files of this host. Their names, such as redact-1.2.3.wasm, are no tokens.
+var fileSettings = []string{"ca", "cert", "file", "key_file", "root", "samples", "temp_dir", "tls_ca"}
 
 // redactor removes secrets from Caddy's configuration, and collects them.
 type redactor struct {
@@ -119,7 +126,7 @@ func (r *redactor) value(v any, name string, in scope) any {
 		if isOwnModule(v, name) {
 			in = max(in, scopeOwn)
 		}
-		for key := range v {
+		for _, key := range slices.Collect(maps.Keys(v)) {
 			inner := in
 			if in == scopeOwn && SettingSecrecy(key) == Private {
 				inner = scopePrivate
@@ -166,7 +173,7 @@ func (r *redactor) text(text, name string, in scope) string {
 	case text == "":
 		return text
 	case in == scopeOwn && SettingSecrecy(name) == Plain, in == scopeForeign && slices.Contains(foreignSettings, name):
-		return r.withoutCredentials(text)
+		return r.plain(text, name)
 	case in == scopeOwn && SettingSecrecy(name) == Secret, placeholder.MatchString(text), looksSecret(name, text):
 		r.collect(text)
 		if words := strings.Fields(text); len(words) > 1 { // as in "Bearer …"
@@ -202,33 +209,102 @@ func (r *redactor) collect(secret string) { r.secrets = append(r.secrets, secret
 // credentials matches the user and the password of a URL, up to the last @ of the word.
 var credentials = regexp.MustCompile(`([a-zA-Z][\w+.-]*://)([^\s"@]+(?:@[^\s"/@]+)*)@`)
 
-// webPath matches a URL of the web up to the end of its host, and its path.
-var webPath = regexp.MustCompile(`(?i)\b((?:https?|wss?)://[^\s"/?#]*)(/[^\s"?#]*)`)
+// urlPath matches a URL up to the end of its host, and its path.
+var urlPath = regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*)(://[^\s"/?#]*)(/[^\s"?#]*)`)
 
-// withoutSecretPaths redacts the segments of paths that look like secrets: the path of a webhook often is one.
+// fileSchemes are the schemes of URLs that name a file, or a module in a registry, and no endpoint.
+var fileSchemes = []string{"file", "oci", "unix"}
+
+// withoutSecretPaths redacts the segments of paths in URLs that look like secrets: the path of a webhook often is one.
 func (r *redactor) withoutSecretPaths(text string) string {
-	return webPath.ReplaceAllStringFunc(text, func(match string) string {
-		parts := webPath.FindStringSubmatch(match)
-		// The slashes of a placeholder, which may name a file, do not end a segment.
-		path := placeholder.ReplaceAllStringFunc(parts[2], func(p string) string { return strings.ReplaceAll(p, "/", "\x00") })
-		segments := strings.Split(path, "/")
-		for i, segment := range segments {
-			secret, token := looksSecret("", segment), looksToken(segment)
-			segments[i] = strings.ReplaceAll(segment, "\x00", "/")
-			switch {
-			case isPlaceholder.MatchString(segments[i]):
-			case secret:
-				segments[i] = r.part("", segments[i])
-			case token:
-				if len(segment) >= minReplaced { // a shorter one occurs elsewhere by chance
-					r.collect(segment)
-				}
-				r.removed++
-				segments[i] = redacted
-			}
+	return urlPath.ReplaceAllStringFunc(text, func(match string) string {
+		parts := urlPath.FindStringSubmatch(match)
+		if slices.Contains(fileSchemes, strings.ToLower(parts[1])) {
+			return match
 		}
-		return parts[1] + strings.Join(segments, "/")
+		return parts[1] + parts[2] + r.path(parts[3])
 	})
+}
+
+// path returns a path without the segments that look like secrets.
+func (r *redactor) path(path string) string {
+	// The slashes of a placeholder, which may name a file, do not end a segment.
+	path = placeholder.ReplaceAllStringFunc(path, func(p string) string { return strings.ReplaceAll(p, "/", "\x00") })
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		segments[i] = r.segment(strings.ReplaceAll(segment, "\x00", "/"))
+	}
+	return strings.Join(segments, "/")
+}
+
+var (
+	// matcherChars are the characters of a segment that make it a pattern: a matcher's, a route's or an expression.
+	matcherChars = `*{}[]()|?+^$\`
+	// segmentWords matches the parts of a pattern that can be a token.
+	segmentWords = regexp.MustCompile(`[0-9A-Za-z_~.=%-]+`)
+)
+
+// segment returns a segment of a path, redacted if it looks like a secret. Of a pattern, such as T024BE7LD* or a
+// regular expression, only the parts that look like one are redacted.
+func (r *redactor) segment(segment string) string {
+	if isPlaceholder.MatchString(segment) {
+		return segment
+	}
+	if placeholder.MatchString(segment) || !strings.ContainsAny(segment, matcherChars) {
+		return r.word(segment)
+	}
+	return segmentWords.ReplaceAllStringFunc(segment, r.word)
+}
+
+// word returns a segment of a path, or a part of one, redacted if it looks like a secret.
+func (r *redactor) word(word string) string {
+	switch {
+	case looksSecret("", strings.ReplaceAll(word, "/", "")): // the slashes are those of a placeholder
+		return r.part("", word)
+	case looksToken(word):
+		if len(word) >= minReplaced { // a shorter one occurs elsewhere by chance
+			r.collect(word)
+		}
+		r.removed++
+		return redacted
+	}
+	return word
+}
+
+// plain returns the text of a plain setting without credentials in URLs, and without the parts of paths that look like
+// tokens.
+func (r *redactor) plain(text, name string) string {
+	if strings.Contains(text, "://") {
+		return r.withoutCredentials(text)
+	}
+	if slices.Contains(fileSettings, name) || strings.HasPrefix(text, "unix/") {
+		return text
+	}
+	if _, err := netip.ParsePrefix(text); err == nil {
+		return text
+	}
+	if !strings.Contains(text, "/") && !slices.Contains(pathSettings, name) {
+		return text
+	}
+	path, query, hasQuery := strings.Cut(text, "?")
+	if !hasQuery || !strings.HasPrefix(text, "/") { // a question mark of a regular expression
+		return r.path(text)
+	}
+	return r.path(path) + "?" + r.query(query)
+}
+
+// namedPath matches a path, or a pattern of one, in JSON, in the log and in metrics.
+var namedPath = regexp.MustCompile(`("?\b(?:path|route|uri|url)"?\s*[:=]\s*")(/[^"\\\s]*)"`)
+
+// withoutTokens returns a file of the bundle other than the configuration without the parts of paths that look like
+// tokens. The log has the paths of requests, which the configuration has not.
+func withoutTokens(text string) string {
+	r := &redactor{} // These parts are in no configuration, so no other file has to be searched for them.
+	text = namedPath.ReplaceAllStringFunc(text, func(match string) string {
+		parts := namedPath.FindStringSubmatch(match)
+		return parts[1] + r.plain(parts[2], "path") + `"`
+	})
+	return r.withoutSecretPaths(text)
 }
 
 // withoutCredentials removes user, password, secret parts of the path and the values of parameters from the URLs in a
@@ -247,6 +323,11 @@ func (r *redactor) withoutCredentials(text string) string {
 	if !found || !strings.Contains(before, "://") {
 		return text
 	}
+	return before + "?" + r.query(query)
+}
+
+// query returns the query of a URL, and its fragment, without values.
+func (r *redactor) query(query string) string {
 	query, fragment, _ := strings.Cut(query, "#")
 	var pairs []string
 	for pair := range strings.SplitSeq(query, "&") {
@@ -255,7 +336,7 @@ func (r *redactor) withoutCredentials(text string) string {
 		}
 		pairs = append(pairs, pair)
 	}
-	text = before + "?" + strings.Join(pairs, "&")
+	text := strings.Join(pairs, "&")
 	if fragment != "" {
 		text += "#" + r.part("fragment", fragment)
 	}

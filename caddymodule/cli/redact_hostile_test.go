@@ -58,3 +58,68 @@ func TestUnusualSecretsAreRedacted(t *testing.T) {
 		}
 	}
 }
+
+// The parts of paths that look like tokens disappear wherever a plain setting can have a path, and are searched in other
+// files. Other paths, patterns, networks and names of files stay.
+func TestTokensInPathsAreRedacted(t *testing.T) {
+	const config = `{"apps": {
+	  "edgerelay": {
+	    "start_message": "welcome, your key is s3cret0123456789abcdef",
+	    "channel_layer": {"kind": "nats", "url": "nats://host:4222/T0s3cret0123456789abcdef"},
+	    "plugins": [{"name": "redact", "file": "/var/lib/plugins/redact-1.2.3-linux-amd64.wasm"}]
+	  },
+	  "http": {"servers": {"srv0": {"routes": [
+	    {"match": [{"path": ["/cb/APIs3cretabcdef0123456789", "/x/T1s3cret9*", "*s3cretabcdef0123456789*"]}], "handle": [
+	      {"handler": "edgerelay_publish", "path": "/hooks/T024BE7LDs3cr3t0123456789abcdef"},
+	      {"handler": "edgerelay", "path": ["/ws/9f86d081884c7d659a2feaa0c55ad015", "/ws/room/{room}/", "/api/v2/websocket/"],
+	       "script_name": "/s3cret0123456789abcdef", "pattern": "^/ws/(?P<group>[0-9a-zA-Z_-]{1,64})/s3cret0123456789abcdef/$",
+	       "origins": ["https://app.example.com"], "allow": ["2001:0db8:85a3:0000::/64", "10.0.0.0/8"]},
+	      {"handler": "reverse_proxy", "upstreams": [{"dial": "unix//run/awx-uwsgi-24.6.1/web.sock"}]}]}]}}}
+	}}`
+	out, r, err := redactConfig(json.RawMessage(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(out), "\\u003c", "<")
+	for _, secret := range []string{"s3cr", "9f86d081884c7d65"} {
+		if strings.Contains(text, secret) {
+			t.Errorf("a token of a path is left:\n%s", text)
+		}
+	}
+	for _, want := range []string{
+		`"/cb/[redacted]"`, `"/x/[redacted]*"`, `"*[redacted]*"`, `"/hooks/[redacted]"`, `"/ws/[redacted]"`, `"/ws/room/{room}/"`,
+		`"/api/v2/websocket/"`, `"^/ws/(?P<group>[0-9a-zA-Z_-]{1,64})/[redacted]/$"`, `"2001:0db8:85a3:0000::/64"`, `"10.0.0.0/8"`,
+		`"/var/lib/plugins/redact-1.2.3-linux-amd64.wasm"`, `"unix//run/awx-uwsgi-24.6.1/web.sock"`, `"nats://host:4222/[redacted]"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is missing in\n%s", want, text)
+		}
+	}
+	for _, want := range []string{
+		"APIs3cretabcdef0123456789", "T024BE7LDs3cr3t0123456789abcdef", "9f86d081884c7d659a2feaa0c55ad015", "T1s3cret9",
+	} {
+		if !slices.Contains(r.secrets, want) {
+			t.Errorf("%s is not searched in other files: %q", want, r.secrets)
+		}
+	}
+}
+
+// Paths in the log, in the state and in metrics lose their tokens, also those that are in no configuration.
+func TestTokensInOtherFilesAreRedacted(t *testing.T) {
+	b := &bundle{redacted: &redactor{}}
+	for _, text := range []string{
+		`{"msg":"connection failed","path":"/ws/T024BE7LDs3cr3t"}`, `{"error":"Get \"https://h/x/s3cr3t0123456789ab\": EOF"}`,
+		"m{route=\"/ws/s3cr3t\",result=\"ok\"} 1\n", `  "path": "/ws/s3cr3t/{room}",`,
+	} {
+		b.add("logs.ndjson", "", []byte(text))
+	}
+	b.replaceKnown()
+	for i, want := range []string{
+		`{"msg":"connection failed","path":"/ws/[redacted]"}`, `{"error":"Get \"https://h/x/[redacted]\": EOF"}`,
+		"m{route=\"/ws/[redacted]\",result=\"ok\"} 1\n", `  "path": "/ws/[redacted]/{room}",`,
+	} {
+		if got := string(b.files[i].content); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

@@ -30,7 +30,7 @@ func isText(path string) bool { return path == "/metrics" || strings.HasPrefix(p
 // noAdmin returns the error for a response that is not one of Caddy's admin API. cause describes the response.
 func (p adminAddress) noAdmin(cause string) error {
 	return fmt.Errorf("calling the admin API at %s (%s): not Caddy's admin API, %s; set --address",
-		p.address, p.origin, cause)
+		p.shown(), p.origin, cause)
 }
 
 // describeResponse returns the status and the type of a response.
@@ -67,6 +67,8 @@ func (p adminAddress) readError(path string, resp *http.Response) error {
 func decodeResponse(address, path string, body io.Reader, result any) error {
 	err := json.NewDecoder(body).Decode(result)
 	switch {
+	case errors.As(err, new(*bodyError)):
+		return err
 	case errors.As(err, new(*json.UnmarshalTypeError)):
 		return mismatch(path, err)
 	case err != nil:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,9 +29,9 @@ func statusCommand() *cobra.Command {
 		Example: "  caddy edgerelay status\n  caddy edgerelay status --json | jq .connections",
 	}
 	address, asJSON := addAddressFlag(cmd), addJSONFlag(cmd)
-	cmd.RunE = runE(func([]string) error {
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		var raw json.RawMessage
-		if err := getAdmin(*address, "/edgerelay/status", &raw); err != nil {
+		if err := getAdmin(ctx, *address, "/edgerelay/status", &raw); err != nil {
 			return err
 		}
 		var s admin.Status

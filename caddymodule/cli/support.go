@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -37,17 +38,16 @@ func supportBundleCommand() *cobra.Command {
 	}
 	address := addAddressFlag(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "",
-		"file to write, which must not exist; default: edgerelay-support-<host>-<time>.tar.gz")
+		"file to write, which must not exist, or - for the standard output; "+
+			"default: edgerelay-support-<host>-<time>.tar.gz")
+	_ = cmd.Flags().SetAnnotation("output", writesStdout, []string{}) // fails for an unknown flag only
 	cmd.Flags().StringVarP(&o.config, "config", "c", "", "the configuration of a relay that does not run")
 	cmd.Flags().StringVarP(&o.adapter, "adapter", "a", "",
 		"adapter of the configuration; a file named Caddyfile needs none")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, jsonUsage)
-	cmd.RunE = runE(func([]string) error {
-		if err := checkOutput(cmd); err != nil {
-			return err
-		}
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		o.address = *address
-		return o.run(os.Stdout, os.Stderr)
+		return o.run(ctx, os.Stdout, os.Stderr)
 	})
 	return cmd
 }
@@ -68,25 +68,38 @@ type leftOut struct {
 }
 
 // run collects the files, removes values that may hold secrets, and writes the archive. Progress goes to log.
-func (o *supportOptions) run(w, log io.Writer) error {
+func (o *supportOptions) run(ctx context.Context, w, log io.Writer) error {
+	toStdout := o.output == "-"
+	switch {
+	case toStdout && o.asJSON:
+		return usageErrorf("--json and --output - exclude each other: both write to the standard output; name a file")
+	case toStdout && isTerminal(os.Stdout):
+		return usageErrorf("--output -: the archive is not for a terminal; redirect the standard output, or name a file")
+	}
 	if o.output == "" {
 		o.output = defaultBundle(time.Now())
 	}
 	// Collecting takes seconds. [bundle.write] finds a file that another process creates meanwhile.
-	if _, err := os.Lstat(o.output); err == nil {
+	if _, err := os.Lstat(o.output); err == nil && !toStdout {
 		return bundleExists(o.output)
 	}
 	b := &bundle{address: o.address, log: log, made: time.Now()}
 	collect, find := b.collect, b.findRemotely
 	if o.config != "" {
-		collect, find = func() error { return b.collectStopped(o.config, o.adapter) }, findLocally
+		collect, find = func(ctx context.Context) error { return b.collectStopped(ctx, o.config, o.adapter) }, findLocally
 	}
-	if err := collect(); err != nil {
+	if err := collect(ctx); err != nil {
 		return err
 	}
 	b.replaceKnown()
-	if err := b.search(find); err != nil {
+	if err := b.search(ctx, find); err != nil {
 		return err
+	}
+	if toStdout {
+		if err := b.archive(w); err != nil {
+			return unwritable("bundle", "standard output", err)
+		}
+		return describeBundle(log, "bundle written to the standard output: %d files\n", b, len(b.names()))
 	}
 	size, err := b.write(o.output)
 	if err != nil {
@@ -96,11 +109,17 @@ func (o *supportOptions) run(w, log io.Writer) error {
 	if o.asJSON {
 		return printJSON(w, report)
 	}
-	fmt.Fprintf(w, "%s: %s, %d files, mode 0600\n", report.File, humanize.IBytes(uint64(size)), len(report.Files))
-	for _, l := range report.LeftOut {
+	return describeBundle(w, "%s: %s, %d files, mode 0600\n", b, report.File, humanize.IBytes(uint64(size)),
+		len(report.Files))
+}
+
+// describeBundle writes a headline, what a bundle lacks, and the last advice.
+func describeBundle(w io.Writer, headline string, b *bundle, args ...any) error {
+	fmt.Fprintf(w, headline, args...)
+	for _, l := range b.leftOut {
 		fmt.Fprintf(w, "left out: %s: %s\n", l.File, printable(l.Reason))
 	}
-	_, err = fmt.Fprintln(w, "names of groups may contain ids; read the files before you pass them on")
+	_, err := fmt.Fprintln(w, "names of groups may contain ids; read the files before you pass them on")
 	return err
 }
 

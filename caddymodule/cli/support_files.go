@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,13 +48,16 @@ var bundleSources = []struct{ name, method, path, about string }{
 	{"goroutines.txt", http.MethodGet, "/debug/pprof/goroutine?debug=1", "goroutines by stack, without values"},
 }
 
+// configFile is the file with the configuration, which [redactConfig] has searched already.
+const configFile = "config.json"
+
 // maxBundleFile bounds a file, in bytes.
 const maxBundleFile = 8 << 20
 
 // collect fetches all files. Without the configuration there is no bundle: the secrets would not be known.
-func (b *bundle) collect() error {
+func (b *bundle) collect(ctx context.Context) error {
 	var config json.RawMessage
-	err := getAdmin(b.address, "/config/", &config)
+	err := getAdmin(ctx, b.address, "/config/", &config)
 	if err == nil {
 		err = b.addConfig(config)
 	}
@@ -64,7 +68,7 @@ func (b *bundle) collect() error {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
 	for _, s := range bundleSources {
-		content, err := fetchFile(b.address, s.method, s.path)
+		content, err := fetchFile(ctx, b.address, s.method, s.path)
 		if err == nil && s.name == "logs.ndjson" {
 			content, err = splitLog(content)
 		}
@@ -75,7 +79,7 @@ func (b *bundle) collect() error {
 		b.add(s.name, s.about, content)
 	}
 	fmt.Fprintln(b.log, "running the doctor")
-	if content, err := diagnose(b.address); err != nil {
+	if content, err := diagnose(ctx, b.address); err != nil {
 		b.leave("doctor.json", err.Error())
 	} else {
 		b.add("doctor.json", "findings of the doctor, as 'doctor --json'", content)
@@ -90,7 +94,7 @@ func (b *bundle) addConfig(config json.RawMessage) error {
 		return err
 	}
 	b.redacted = r
-	b.add("config.json", fmt.Sprintf("the configuration in Caddy's JSON; %d values are redacted", r.removed), text)
+	b.add(configFile, fmt.Sprintf("the configuration in Caddy's JSON; %d values are redacted", r.removed), text)
 	return nil
 }
 
@@ -140,8 +144,8 @@ func (b *bundle) names() []string {
 }
 
 // fetchFile returns a response of the admin API. The health of an unhealthy node comes with an error status.
-func fetchFile(address, method, path string) ([]byte, error) {
-	resp, err := requestAdmin(address, method, path, nil)
+func fetchFile(ctx context.Context, address, method, path string) ([]byte, error) {
+	resp, err := requestAdmin(ctx, address, method, path, nil)
 	var rejected *adminError
 	if errors.As(err, &rejected) && rejected.status == http.StatusServiceUnavailable && json.Valid(rejected.body) &&
 		rejected.message == "" {
@@ -173,12 +177,12 @@ func splitLog(response []byte) ([]byte, error) {
 }
 
 // diagnose lets the doctor of the relay and of the site make their checks.
-func diagnose(address string) ([]byte, error) {
-	d, err := requestDiagnosis(address, "")
+func diagnose(ctx context.Context, address string) ([]byte, error) {
+	d, err := requestDiagnosis(ctx, address, "")
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSite(address, &d); err != nil {
+	if err := checkSite(ctx, address, &d); err != nil {
 		return nil, err
 	}
 	var text bytes.Buffer
@@ -201,7 +205,11 @@ func (b *bundle) replaceKnown() {
 	}
 	replacer := strings.NewReplacer(pairs...)
 	for i := range b.files {
-		b.files[i].content = []byte(replacer.Replace(string(b.files[i].content)))
+		text := replacer.Replace(string(b.files[i].content))
+		if b.files[i].name != configFile {
+			text = withoutTokens(text)
+		}
+		b.files[i].content = []byte(text)
 	}
 }
 

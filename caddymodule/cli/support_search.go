@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 
@@ -9,15 +10,15 @@ import (
 )
 
 // finder searches texts for secrets.
-type finder func(admin.SecretSearch) (admin.SecretsFound, error)
+type finder func(context.Context, admin.SecretSearch) (admin.SecretsFound, error)
 
 // findRemotely lets the running relay search, since only its process knows the values of placeholders.
-func (b *bundle) findRemotely(s admin.SecretSearch) (found admin.SecretsFound, err error) {
-	return found, callJSON(b.address, "/edgerelay/secrets/find", s, &found)
+func (b *bundle) findRemotely(ctx context.Context, s admin.SecretSearch) (found admin.SecretsFound, err error) {
+	return found, callJSON(ctx, b.address, "/edgerelay/secrets/find", s, &found)
 }
 
 // search leaves out every file that contains a secret. Without a result, there is no bundle.
-func (b *bundle) search(find finder) error {
+func (b *bundle) search(ctx context.Context, find finder) error {
 	var lines [][]byte
 	request := admin.SecretSearch{Secrets: b.redacted.secrets}
 	for _, f := range b.files {
@@ -30,7 +31,7 @@ func (b *bundle) search(find finder) error {
 	for _, line := range lines {
 		request.Texts = append(request.Texts, string(line))
 	}
-	found, err := find(request)
+	found, err := find(ctx, request)
 	if err != nil {
 		return fmt.Errorf("searching the files for secrets: %w", err)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 
 	"github.com/edgerelay/edgerelay/caddymodule/admin"
@@ -9,7 +10,7 @@ import (
 
 // collectStopped collects what can be had without a running relay: the configuration of a file, the findings of the
 // doctor about the hosts in it, and versions.
-func (b *bundle) collectStopped(file, adapter string) error {
+func (b *bundle) collectStopped(ctx context.Context, file, adapter string) error {
 	config, err := loadConfig(file, adapter)
 	if err != nil {
 		return err
@@ -21,7 +22,7 @@ func (b *bundle) collectStopped(file, adapter string) error {
 	var findings bytes.Buffer
 	var result any
 	d := admin.Diagnosis{}
-	if d.Findings, err = checkConfig(file, adapter); err != nil {
+	if d.Findings, err = checkConfig(ctx, file, adapter); err != nil {
 		// The error may quote the configuration. As a file, it is searched for secrets.
 		result = map[string]string{"error": err.Error()}
 	} else {
@@ -40,4 +41,6 @@ func (b *bundle) collectStopped(file, adapter string) error {
 
 // findLocally searches in this process. A placeholder whose value this process does not know cannot have left its value
 // in a file that this process has made.
-func findLocally(s admin.SecretSearch) (admin.SecretsFound, error) { return admin.FindSecrets(s), nil }
+func findLocally(_ context.Context, s admin.SecretSearch) (admin.SecretsFound, error) {
+	return admin.FindSecrets(s), nil
+}

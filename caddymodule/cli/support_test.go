@@ -16,7 +16,7 @@ func TestSupportBundleKeepsFiles(t *testing.T) {
 	}
 	var out, log bytes.Buffer
 	o := supportOptions{address: "unix/" + filepath.Join(t.TempDir(), "none.sock"), output: name}
-	err := o.run(&out, &log)
+	err := o.run(t.Context(), &out, &log)
 	if err == nil || !strings.Contains(err.Error(), "exists; choose another file") {
 		t.Errorf("error %v, want one about the file", err)
 	}

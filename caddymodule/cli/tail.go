@@ -10,13 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,14 +66,14 @@ func tailCommand() *cobra.Command {
 	f.DurationVar(&o.limit, "for", 0, "end after this time, such as 5m")
 	f.StringVar(&o.since, "since", "",
 		"begin with the history: a duration (5m), a time (2006-01-02T15:04:05Z), 'latest 20', or a position")
-	cmd.RunE = runE(func(args []string) error {
+	cmd.RunE = runE(func(ctx context.Context, args []string) error {
 		o.address = *address
-		return o.run(args)
+		return o.run(ctx, args)
 	})
 	return cmd
 }
 
-func (o *tailOptions) run(groups []string) (err error) {
+func (o *tailOptions) run(ctx context.Context, groups []string) (err error) {
 	switch {
 	case o.record != "" && o.class != 0:
 		return usageErrorf("--record and --class exclude each other: a recording holds events before plugins")
@@ -87,13 +85,13 @@ func (o *tailOptions) run(groups []string) (err error) {
 		return usageErrorf("no group; name one or more, or a plugin with --plugin")
 	}
 	if o.plugin != "" {
-		bound, err := pluginGroups(o.address, o.plugin)
+		bound, err := pluginGroups(ctx, o.address, o.plugin)
 		if err != nil {
 			return err
 		}
 		groups = append(groups, bound...)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	if o.limit > 0 {
 		ctx, stop = context.WithTimeout(ctx, o.limit)
@@ -117,9 +115,9 @@ func (o *tailOptions) run(groups []string) (err error) {
 
 // pluginGroups returns the groups and patterns that a plugin of the running relay is bound to. A shadow processes the
 // events of another plugin.
-func pluginGroups(address, name string) ([]string, error) {
+func pluginGroups(ctx context.Context, address, name string) ([]string, error) {
 	var list []pluginhost.Status
-	if err := getAdmin(address, "/edgerelay/plugins", &list); err != nil {
+	if err := getAdmin(ctx, address, "/edgerelay/plugins", &list); err != nil {
 		return nil, err
 	}
 	for _, p := range list {
@@ -169,13 +167,15 @@ func (o *tailOptions) follow(ctx context.Context, groups []string, out *tailWrit
 	defer following.Wait()
 	defer stop(nil)
 	for i, group := range groups {
-		resp, err := requestAdmin(o.address, http.MethodGet, o.path(group), nil)
+		resp, err := requestAdmin(ctx, o.address, http.MethodGet, o.path(group), nil)
+		if err != nil && errors.Is(context.Cause(ctx), errTailFull) {
+			return nil // another group's tail has reached the limit
+		}
 		if err != nil {
 			return err
 		}
 		following.Go(func() {
 			defer func() { _ = resp.Body.Close() }()
-			defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
 			err := out.copy(resp.Body, groups[:i])
 			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("the relay ended the tail; check whether the relay is running")

@@ -125,7 +125,7 @@ func TestTailOptions(t *testing.T) {
 		"negative":           {count: -1},
 		"no group":           {raw: true},
 	} {
-		if err := o.run(map[bool][]string{true: nil, false: {"g"}}[o.raw]); err == nil || !strings.Contains(err.Error(), want) {
+		if err := o.run(t.Context(), map[bool][]string{true: nil, false: {"g"}}[o.raw]); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", o, err, want)
 		}
 	}

@@ -8,9 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -35,11 +33,11 @@ func topCommand() *cobra.Command {
 	asJSON := addJSONFlag(cmd)
 	once := cmd.Flags().Bool("once", false, "print once, after a second of measuring")
 	every := cmd.Flags().Duration("every", 2*time.Second, "time between two refreshes, at least 1s")
-	cmd.RunE = runE(func([]string) error {
+	cmd.RunE = runE(func(ctx context.Context, _ []string) error {
 		if *every < time.Second {
 			return usageErrorf("--every: invalid value %q; use at least 1s", *every)
 		}
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := untilSignal(ctx)
 		defer stop()
 		return watchTop(ctx, *address, *once, *asJSON, *every)
 	})
@@ -57,7 +55,7 @@ func watchTop(ctx context.Context, address string, once, asJSON bool, every time
 	}
 	// Rates of groups start with the first request; the next request has rates.
 	var first admin.Overview
-	if err := getAdmin(address, "/edgerelay/overview", &first); err != nil {
+	if err := getAdmin(ctx, address, "/edgerelay/overview", &first); err != nil {
 		return err
 	}
 	wait := node.SampleInterval
@@ -68,10 +66,13 @@ func watchTop(ctx context.Context, address string, once, asJSON bool, every time
 		case <-time.After(wait):
 		}
 		if asJSON {
-			return printAdmin[admin.Overview](address, "/edgerelay/overview", true, nil)
+			return printAdmin[admin.Overview](ctx, address, "/edgerelay/overview", true, nil)
 		}
 		var o admin.Overview
-		if err := getAdmin(address, "/edgerelay/overview", &o); err != nil {
+		if err := getAdmin(ctx, address, "/edgerelay/overview", &o); err != nil {
+			if ctx.Err() != nil && !once {
+				return nil // as between two requests
+			}
 			return err
 		}
 		var view bytes.Buffer

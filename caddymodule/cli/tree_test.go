@@ -183,6 +183,20 @@ func TestUsageErrors(t *testing.T) {
 		{"no user", []string{"connection", "close", "--user", "", "--from", "10.0.0.0/8"}, "--user: empty value"},
 		{"no number of a connection", []string{"connection", "close", "--id", "0", "--user", "x"}, "--id: invalid value 0"},
 		{"no guard", []string{"plugin", "rollback", "x", "--expect", ""}, "--expect: empty value"},
+		{"a user in the address", []string{"status", "--address", "user:s3cret@localhost:18019"}, "invalid address"},
+		{"a token in the address", []string{"status", "--address", "http://s3cret@localhost"}, "invalid address"},
+		{"a user and TLS", []string{"status", "--address", "https://user:s3cret@localhost"}, "invalid address"},
+		{"a user with a slash", []string{"status", "--address", "user:s3cret/x@localhost"}, "invalid address"},
+		{"a user of the demo", []string{"demo", "--port", "1", "--admin", "user:s3cret@localhost:1-9"}, "--admin: invalid address"},
+		{"a user in a URL", []string{"bench", "--url", "user:s3cret@localhost"}, "--url: invalid URL"},
+		{"a user with a slash in a URL", []string{"bench", "--url", "ws://user:s3cret/x@localhost/"}, "--url: invalid URL"},
+		{"an unknown network", []string{"status", "--address", "foo//run/x.sock"}, "unix//run/edgerelay/admin.sock"},
+		{"a host as unix", []string{"status", "--address", "unix://run/x.sock"}, "unix//run/edgerelay/admin.sock"},
+		{"a descriptor of the server", []string{"status", "--address", "fd/3"}, "invalid address"},
+		{"white space", []string{"status", "--address", " "}, "invalid address"},
+		{"archive and JSON", []string{"support-bundle", "--json", "--output", "-"}, "--json and --output - exclude each other"},
+		{"module", []string{"plugin", "embed-manifest", "a", "b", "--output", "-"}, "--output: this command"},
+		{"recording", []string{"tail", "x", "--record", "-"}, "--record: this command"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := tree().Root()
@@ -195,7 +209,7 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("error %v, want exit code %d", err, exitUsage)
 			}
 			if text := stderr.String(); strings.Count(text, "\n") != 1 || !strings.HasPrefix(text, "error: ") ||
-				!strings.Contains(text, c.want) || stdout.Len() > 0 {
+				!strings.Contains(text, c.want) || stdout.Len() > 0 || strings.Contains(text, "s3cret") {
 				t.Errorf("stderr %q, want %q; stdout %q", text, c.want, &stdout)
 			}
 		})
@@ -227,6 +241,44 @@ func TestEmptyArguments(t *testing.T) {
 	})
 	if tried < 15 {
 		t.Errorf("%d commands with arguments", tried)
+	}
+}
+
+// No flag takes an empty value, such as that of an unset variable of a script, but for those that name a meaning for it.
+func TestEmptyFlags(t *testing.T) {
+	tried := 0
+	visible(func(path string, cmd *cobra.Command) {
+		if cmd.HasSubCommands() {
+			return
+		}
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			_, list := f.Value.(pflag.SliceValue)
+			if f.Value.Type() != "string" && !list || slices.Contains(mayBeEmpty, f.Name) {
+				return
+			}
+			tried++
+			words := append(strings.Fields(path), slices.Repeat([]string{"x"}, len(argumentNames(cmd.Use)))...)
+			if strings.HasSuffix(path, " push") {
+				words = append(words, "oci://x") // the usage has no name for it
+			}
+			cmd.LocalFlags().VisitAll(func(other *pflag.Flag) {
+				if other.Annotations[cobra.BashCompOneRequiredFlag] != nil && other.Name != f.Name {
+					words = append(words, "--"+other.Name, "x")
+				}
+			})
+			root := tree().Root()
+			var stderr bytes.Buffer
+			root.SetErr(&stderr)
+			root.SetArgs(append(words, "--"+f.Name+"="))
+			err := root.Execute()
+			if err == nil || err.Error() != fmt.Sprint("exiting with status ", exitUsage) ||
+				!strings.HasPrefix(stderr.String(), "error: --"+f.Name+": ") {
+				t.Errorf("%q --%s=: error %v, stderr %q", words, f.Name, err, &stderr)
+			}
+		})
+	})
+	if tried < 80 {
+		t.Errorf("%d flags", tried)
 	}
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func versionCommand() *cobra.Command {
 		Example: "  caddy edgerelay version\n  caddy edgerelay version --json | jq -r .edgerelay",
 	}
 	asJSON := addJSONFlag(cmd)
-	cmd.RunE = runE(func([]string) error { return writeVersions(os.Stdout, *asJSON) })
+	cmd.RunE = runE(func(context.Context, []string) error { return writeVersions(os.Stdout, *asJSON) })
 	return cmd
 }
 
