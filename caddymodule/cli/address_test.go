@@ -56,8 +56,10 @@ func TestParseAdmin(t *testing.T) {
 			t.Errorf("%s is %s (%v), want %s", address, got, err, want)
 		}
 	}
-	for _, address := range []string{"off", "localhost:0", "https://localhost", "udp/localhost:2019", "localhost:x", "localhost/a",
-		"HTTPS://localhost", "user:s3cret@localhost", "unix+h2c//run/x.sock", "tcp://localhost"} {
+	for _, address := range []string{
+		"off", "localhost:0", "https://localhost", "udp/localhost:2019", "localhost:x", "localhost/a",
+		"HTTPS://localhost", "user:s3cret@localhost", "unix+h2c//run/x.sock", "tcp://localhost",
+	} {
 		at, err := adminAddress{address, "from CADDY_ADMIN"}.parse()
 		if err == nil || exitCode(err) != exitUsage || !strings.Contains(err.Error(), "CADDY_ADMIN") ||
 			strings.Contains(err.Error(), "s3cret") {

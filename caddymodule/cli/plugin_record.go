@@ -152,7 +152,7 @@ func (sum *recordedSum) copy(w io.Writer, recording io.Reader) error {
 	lines := bufio.NewReader(recording)
 	clients := map[string]bool{}
 	for {
-		line, err := lines.ReadBytes('\n')
+		line, err := readLine(lines)
 		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return nil
 		}

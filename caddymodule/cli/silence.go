@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -157,4 +158,21 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 func (b *watchedBody) Close() error {
 	b.watch.end()
 	return b.ReadCloser.Close()
+}
+
+// maxLineBytes bounds a line of a stream: an event, or a call with its request and its decision.
+const maxLineBytes = 128 << 20
+
+// readLine is ReadBytes('\n') for the lines of a stream, with a bound.
+func readLine(r *bufio.Reader) (line []byte, err error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		if line = append(line, part...); !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+		if len(line) > maxLineBytes {
+			return nil, fmt.Errorf("reading the stream: a line has more than %s; set --address to a relay",
+				humanize.IBytes(maxLineBytes))
+		}
+	}
 }

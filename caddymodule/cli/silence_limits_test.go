@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -107,5 +108,20 @@ func TestResponsesAreBounded(t *testing.T) {
 	if err == nil || !errors.As(err, new(*bodyError)) || !strings.Contains(err.Error(), "the response to /edgerelay/status") ||
 		source.sent > 4<<20 {
 		t.Errorf("%d bytes read, error %v", source.sent, err)
+	}
+}
+
+// A line of a stream without an end is not read into memory, and long lines arrive whole.
+func TestLinesOfStreamsAreBounded(t *testing.T) {
+	source := &endless{}
+	if _, err := readLine(bufio.NewReader(source)); err == nil || source.sent > 2*maxLineBytes {
+		t.Errorf("%d bytes read, error %v", source.sent, err)
+	}
+	long := strings.Repeat("x", 100_000) + "\n"
+	r := bufio.NewReader(strings.NewReader(long + "short\n"))
+	for _, want := range []string{long, "short\n"} {
+		if line, err := readLine(r); err != nil || string(line) != want {
+			t.Errorf("%d bytes, error %v, want %d", len(line), err, len(want))
+		}
 	}
 }

@@ -227,7 +227,7 @@ type tailWriter struct {
 func (t *tailWriter) copy(lines io.Reader, others []string) error {
 	r := bufio.NewReader(lines)
 	for {
-		line, err := r.ReadBytes('\n')
+		line, err := readLine(r)
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
