@@ -23,10 +23,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[2] == pluginCompileName {
 		os.Exit(plugins.RunCompiler(os.Args[3:]))
 	}
+	runAsProgram()
 	if len(os.Args) > 1 && os.Args[1] == "run" { // the relay of plugin dev: the tests must not start themselves
 		os.Exit(1)
 	}
-	runAsProgram()
 	if line := os.Getenv(commandLine); line != "" {
 		root := tree().Root()
 		root.SilenceErrors = true
