@@ -161,6 +161,35 @@ func TestLossesAreReportedUnderLoad(t *testing.T) {
 	})
 }
 
+// A series of drops ends when the queue is empty, also if a report has told of all of them before. The next drop begins
+// another one.
+func TestSeriesEndsAfterItsLastReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(10 * textEvent("g", 1000).cost())
+		q.base = 1
+		link := newQueue(1000)
+		q.attach(link, 0, 0, func(_, _ uint64, _ []*refill) {})
+		for range 2 {
+			firsts := 0
+			for n := range 25 {
+				if _, first := q.push(textEvent("g", 1000+n)); first {
+					firsts++
+				}
+			}
+			time.Sleep(reportEvery)
+			_, _, told := q.nextNumbered(link, nil, 1, time.Now())
+			number, events, end := q.nextNumbered(link, nil, 1<<20, time.Now())
+			if firsts != 1 || told.count != 15 || told.recovered != 0 || len(events) != 9 {
+				t.Errorf("%d series, %d events reported, %d left, recovered %d", firsts, told.count, len(events), told.recovered)
+			}
+			if end.number != 0 || end.recovered != 15 {
+				t.Errorf("at the end: report %d, recovered %d, want none and 15", end.number, end.recovered)
+			}
+			q.acknowledge(number+uint64(len(events))-1, told.number)
+		}
+	})
+}
+
 // The cost of an event in a queue, with and without a bound on its age.
 func BenchmarkPush(b *testing.B) {
 	for name, age := range map[string]time.Duration{"without age": 0, "with age": time.Minute} {

@@ -240,14 +240,15 @@ func (l *link) writeLoop() {
 		// Messages leave before the events: those that precede an event of the stream were queued before it.
 		control, batch, recovered, groups := l.queue.next(batch, batchBytes)
 		l.unwritten = batch
+		untold := recovered // of the recovered events: the stream's own reports tell of others
 		if s != nil {
-			recovered = loss.recovered
+			recovered, untold = loss.recovered, 0
 		} else {
 			events = batch
 		}
 		if b := l.backlog.Load(); b != nil {
 			events, recovered = b.next(l, batch)
-			l.unwritten = events
+			l.unwritten, untold = events, recovered
 		}
 		l.out.hold()
 		for _, message := range control {
@@ -283,8 +284,8 @@ func (l *link) writeLoop() {
 		switch {
 		case loss.number > 0:
 			l.sendMessage(message{Type: "lost", Loss: loss.number, Count: loss.count, Groups: loss.groups})
-		case recovered > 0:
-			l.sendLoss(recovered, groups)
+		case untold > 0:
+			l.sendLoss(untold, groups)
 		}
 		l.queue.markWritten()
 	}

@@ -60,7 +60,7 @@ func (r *released) behind(number uint64) (count uint64) {
 type lossReport struct {
 	number    uint64 // 0: there is none
 	count     uint64
-	recovered uint64 // events of the series of drops that has ended with this report
+	recovered uint64 // events of the series of drops that has ended; also without a report
 	groups    []string
 }
 
@@ -112,6 +112,8 @@ func (q *queue) nextNumbered(of *queue, events []*event, most int, now time.Time
 		} else {
 			loss.recovered = series
 		}
+	} else if q.sent == q.count { // reports have told of all drops
+		loss.recovered, q.series = q.series, 0
 	}
 	return number, events, loss
 }
