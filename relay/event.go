@@ -21,6 +21,8 @@ type Event struct {
 	NeedsRelay bool
 	// Foreign is set on events that a [History] returns and that came from a peer. No backplane sends them to peers.
 	Foreign bool
+	// Adopted tells whether the event is from the mailbox of a node that has died.
+	Adopted Adoption
 	// Sent is the time at which the emitter published the event, by the emitter's clock; zero if unknown.
 	Sent time.Time
 	// ClockBehind is the lag of the emitter's clock behind this node's, as far as it is known, and negative if that
@@ -72,6 +74,18 @@ type Control struct {
 	// Origin is the channel name of the client that subscribed.
 	Origin string
 }
+
+// Adoption is how far a node that died had come with an event that another node has found in its mailbox.
+type Adoption uint8
+
+const (
+	// NotAdopted: the event reached this node in its own mailbox.
+	NotAdopted Adoption = iota
+	// AdoptedUnread: the dead node had not taken the event.
+	AdoptedUnread
+	// AdoptedTaken: the dead node had taken the event, and may have sent it to its peers.
+	AdoptedTaken
+)
 
 // Source is the way by which an event reached this node.
 type Source uint8

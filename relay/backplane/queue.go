@@ -17,6 +17,7 @@ type event struct {
 	sent     int64          // Unix microseconds, by the emitter; 0 if unknown
 	position relay.Position // in this node's history; zero if there is none
 	refill   bool           // read from the history for one peer
+	adopted  bool           // from a dead node's mailbox
 
 	once  sync.Once
 	frame []byte // of the dialect relay
@@ -26,6 +27,7 @@ type event struct {
 func newEvent(ev *relay.Event) *event {
 	e := &event{
 		group: ev.Group, kind: ev.Type, sender: ev.Sender, text: ev.Text, since: time.Now(), position: ev.Position.Entry(),
+		adopted: ev.Adopted != relay.NotAdopted,
 	}
 	if !ev.Sent.IsZero() {
 		e.sent = ev.Sent.UnixMicro()

@@ -227,9 +227,11 @@ func (b *Backplane) endFormerRun(node, name string) {
 	s.expire()
 }
 
-// push queues an event for the relay. It implements sink.
+// push queues an event for the relay. It implements sink. The relay gets none of a dead node's mailbox: it has asked
+// this node for the events that it lacked when its source ended, and may have got these from the dead node.
+// See docs/decisions/backplane.md#which-events-of-a-dead-node-travel
 func (s *stream) push(e *event) {
-	if e.kind != "" && !s.types {
+	if e.adopted || e.kind != "" && !s.types {
 		return
 	}
 	s.countDropped(s.queue.push(e))

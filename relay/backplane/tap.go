@@ -132,9 +132,9 @@ func (g *tappedGroup) listen(name string) {
 	}
 }
 
-// handle receives an event of the group.
+// handle receives an event of the group. A dead node may have sent what it had taken to all peers.
 func (g *tappedGroup) handle(ev relay.Event) {
-	if ev.Source != relay.FromLayer || ev.Control != nil || !g.tap.b.travels(&ev) {
+	if ev.Source != relay.FromLayer || ev.Control != nil || ev.Adopted == relay.AdoptedTaken || !g.tap.b.travels(&ev) {
 		return
 	}
 	g.forward(&ev)

@@ -114,6 +114,12 @@ func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 		a.seen = map[string]bool{} // The next attempt begins from the start.
 		return err
 	}
+	for i := range u.events {
+		u.events[i].Adopted = relay.AdoptedUnread
+		if i < u.taken {
+			u.events[i].Adopted = relay.AdoptedTaken
+		}
+	}
 	a.taken += len(u.events)
 	a.adopted.Add(uint64(len(u.events)))
 	a.odd += u.odd

@@ -63,6 +63,8 @@ func (m *mailboxOf) lossSince(s *inForce, now time.Time) time.Time {
 // unread is the content of another node's mailbox.
 type unread struct {
 	events []relay.Event
+	// taken is the number of events, the first ones, that the node had taken: it may have delivered them.
+	taken int
 	// odd is the number of events whose group is unknown, and of messages that cannot be decoded.
 	odd int
 	// unkept are the events of groups without a history.
@@ -72,7 +74,10 @@ type unread struct {
 // unread decodes the messages of a mailbox, except those that were seen before.
 func (h *history) unread(m *mailboxOf, seen map[string]bool) (u unread) {
 	codec, messages := &h.broker.settings.Load().codec, h.broker.messages.Load()
-	for _, list := range [][]goredis.Z{m.inflight.messages, m.waiting.messages} { // the older ones first
+	for n, list := range [][]goredis.Z{m.inflight.messages, m.waiting.messages} { // the older ones first
+		if n == 1 {
+			u.taken = len(u.events)
+		}
 		for _, z := range list {
 			raw, _ := z.Member.(string)
 			if len(raw) < asgi.RandomPrefix || seen[raw[:asgi.RandomPrefix]] {
