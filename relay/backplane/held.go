@@ -13,6 +13,18 @@ func (q *queue) setRefill(r *refill) {
 	q.refills[r.group] = r
 }
 
+// isRefilling reports whether the peer waits for a refill that the next link would not begin again.
+func (q *queue) isRefilling() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range q.refills {
+		if r.hole == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // admit adds a live event behind the earlier ones of its group. It returns as append does. q.mu is held.
 func (q *queue) admit(e *event) (dropped int, first bool) {
 	r := q.refills[e.group]

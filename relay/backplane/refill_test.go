@@ -21,9 +21,10 @@ import (
 type sharedHistory struct {
 	mu     sync.Mutex
 	groups map[string][]relay.Event
-	exact  bool // a page begins as late as it may
-	most   int  // events of each group that are kept; 0: all
-	marks  int  // in groups
+	exact  bool          // a page begins as late as it may
+	most   int           // events of each group that are kept; 0: all
+	marks  int           // in groups
+	slow   time.Duration // of a read
 
 	gapsOfAll atomic.Int64 // that were marked
 }
@@ -102,10 +103,20 @@ func (h *sharedHistory) MarkGap(l relay.Loss) relay.Position {
 	return relay.Position{Micros: 1}
 }
 
-func (h *sharedHistory) Read(_ context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
+func (h *sharedHistory) Read(ctx context.Context, queries []relay.HistoryQuery) []relay.HistoryPage {
+	pages := make([]relay.HistoryPage, len(queries))
+	if h.slow > 0 {
+		select {
+		case <-time.After(h.slow):
+		case <-ctx.Done():
+			for i := range pages {
+				pages[i].Err = relay.NotRecoveredUnavailable
+			}
+			return pages
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	pages := make([]relay.HistoryPage, len(queries))
 	for i, q := range queries {
 		list := h.groups[q.Group]
 		pages[i].Resumable = make([]error, len(q.After))

@@ -128,14 +128,23 @@ func (b *Backplane) settle(node string, now int64, stores bool) {
 			best.doubt(now)
 			continue
 		}
+		if l.vitals.health() != stalled && (l.awaitsRefills() || l.sendsRefills()) {
+			continue // the answers about the history would be lost
+		}
 		if l.phase().isSource() {
-			if l.vitals.health() != stalled && l.catchingUp.Load() {
-				continue // its answers about the history would be lost
-			}
 			b.handOver(l, best, stores)
 		}
 		l.retire()
 	}
+}
+
+// awaitsRefills reports whether the peer may be sending earlier events and answers about the history over the link.
+func (l *link) awaitsRefills() bool { return l.phase().isSource() && l.catchingUp.Load() }
+
+// sendsRefills reports whether the peer waits for earlier events over the link, and for answers about the history.
+func (l *link) sendsRefills() bool {
+	s := l.stream.Load()
+	return s != nil && s.has(l) && s.queue.isRefilling()
 }
 
 // handOver makes one link the source in place of another link to the same node, whose stream continues. interest.mu is
@@ -190,11 +199,16 @@ func (l *link) retire() {
 }
 
 // streamMoved ends the link over which the peer got its events before it asked for them over another one. If it is this
-// node's source, the other link becomes that, or the end of the source opens a gap.
+// node's source, the other link becomes that, or the end of the source opens a gap. A source that still sends earlier
+// events stays until they have arrived; settle ends it then.
 func (b *Backplane) streamMoved(from, to *link) {
 	_, stores := b.hub.Broker().(relay.KeyStore)
 	i := &b.interest
 	i.mu.Lock()
+	if from.awaitsRefills() && from.ctx.Err() == nil && from.vitals.health() != stalled {
+		i.mu.Unlock()
+		return
+	}
 	switch {
 	case !from.phase().isSource() || to.phase().isSource():
 		from.move(signalRetired)
