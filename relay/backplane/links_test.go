@@ -126,6 +126,7 @@ func TestReplacedNodeIsHeard(t *testing.T) {
 			})
 			t.Logf("source %v after its start", time.Since(began).Round(10*time.Millisecond))
 			peer.awaitConfirmed(next)
+			next.awaitMembers("job-1", 2) // the old node is one until its link ends
 			layerEmits("after")
 			got.exactly(t, set([]string{"before", "after"}))
 		})
@@ -142,6 +143,19 @@ func (n *node) awaitConfirmed(other *node) {
 			}
 		}
 		return fmt.Errorf("none")
+	})
+}
+
+// awaitMembers waits until a group has so many members in the layer: a node joins after it has heard of subscriptions.
+func (n *node) awaitMembers(group string, want int) {
+	n.t.Helper()
+	probe := relay.Message{Group: group, Type: "test.probe", Text: []byte("{}")} // reaches no client of AWX
+	testkit.Eventually(n.t, "members of "+group, func() error {
+		receipt, err := n.layer.Broker().PublishMessage(n.t.Context(), probe)
+		if err == nil && receipt.Members != want {
+			err = fmt.Errorf("%d members, want %d", receipt.Members, want)
+		}
+		return err
 	})
 }
 
