@@ -19,8 +19,8 @@ func TestOriginsThatNoBrowserSendsAreRefused(t *testing.T) {
 	for origin, want := range map[string]string{
 		"htps://x.example.com":        `unknown scheme "htps"; did you mean https? Use http or https`,
 		"ftp://x.example.com":         `browsers send no origin of the scheme "ftp"`,
-		"file://x":                    `browsers send no origin of the scheme "file"`,
-		"FILE://":                     `browsers send no origin of the scheme "file"`,
+		"file://x":                    "pages of files have no host to compare; use *",
+		"FILE://":                     "pages of files have no host to compare; use *",
 		"data://x":                    `browsers send no origin of the scheme "data"`,
 		"myapp://localhost:":          "without a path",
 		"capacitor://localhost:99999": "without a path",

@@ -19,11 +19,8 @@ import (
 // own.
 var siteSchemes = []string{"https", "http"}
 
-// schemesWithoutOrigin are schemes that no Origin header has. Most are of no page; the pages of the others, such as
-// files, have the origin "null".
-var schemesWithoutOrigin = []string{
-	"ws", "wss", "ftp", "unix", "uwsgi", "file", "data", "blob", "about", "javascript",
-}
+// schemesWithoutOrigin are schemes that no Origin header has: most are of no page, and the others have the origin "null".
+var schemesWithoutOrigin = []string{"ws", "wss", "ftp", "unix", "uwsgi", "data", "blob", "about", "javascript"}
 
 var validScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
 
@@ -41,6 +38,10 @@ func checkOrigins(origins []string) error {
 		scheme = strings.ToLower(scheme)
 		if suggestion := settings.Remedy(scheme, siteSchemes, remedy); suggestion != remedy {
 			return fmt.Errorf("edgerelay: origins: invalid origin %q: unknown scheme %q; %s", o, scheme, suggestion)
+		}
+		if scheme == "file" { // browsers send "null", and some apps "file://"
+			return fmt.Errorf("edgerelay: origins: invalid origin %q: pages of files have no host to compare; "+
+				"use * for every page, or serve the page by http or https", o)
 		}
 		if slices.Contains(schemesWithoutOrigin, scheme) {
 			return fmt.Errorf("edgerelay: origins: invalid origin %q: browsers send no origin of the scheme %q; %s",

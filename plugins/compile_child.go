@@ -35,8 +35,10 @@ const (
 	DefaultCompileMemory = 256 << 20
 	DefaultCompileTime   = 2 * time.Minute
 
+	// MaxCompileTime bounds Limits.Time.
+	MaxCompileTime = 10 * time.Minute
+
 	minCompileMemory = 128 << 20 // of which the process itself takes about half
-	maxCompileTime   = 10 * time.Minute
 )
 
 // WithDefaults checks limits and fills in the defaults.
@@ -45,12 +47,12 @@ func (l Limits) WithDefaults() (Limits, error) {
 	setDefault(&l.Memory, DefaultCompileMemory)
 	setDefault(&l.Time, DefaultCompileTime)
 	switch {
-	case l.CPU < time.Second || l.CPU > maxCompileTime || l.CPU%time.Second != 0:
-		return l, fmt.Errorf("invalid cpu %v; use whole seconds from 1s to %v", l.CPU, maxCompileTime)
+	case l.CPU < time.Second || l.CPU > MaxCompileTime || l.CPU%time.Second != 0:
+		return l, fmt.Errorf("invalid cpu %v; use whole seconds from 1s to %v", l.CPU, MaxCompileTime)
 	case l.Memory < minCompileMemory || l.Memory > math.MaxInt32:
 		return l, fmt.Errorf("invalid memory %d; use %d to %d bytes", l.Memory, minCompileMemory, math.MaxInt32)
-	case l.Time < time.Second || l.Time > maxCompileTime:
-		return l, fmt.Errorf("invalid time %v; use 1s to %v", l.Time, maxCompileTime)
+	case l.Time < time.Second || l.Time > MaxCompileTime:
+		return l, fmt.Errorf("invalid time %v; use 1s to %v", l.Time, MaxCompileTime)
 	}
 	return l, nil
 }

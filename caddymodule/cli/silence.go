@@ -37,9 +37,9 @@ const (
 	readSilence = 30 * time.Second
 	// searchSilence bounds the search for secrets, which reads whole support bundles.
 	searchSilence = 2 * time.Minute
-	// changeSilence bounds changes of plugins: the node waits for the lock of the storage, compiles a module, and runs
-	// its samples.
-	changeSilence = plugins.DefaultCompileTime + 3*time.Minute
+	// changeSilence bounds changes of plugins: the node waits for the lock of the storage, compiles a module for as long as
+	// its configuration lets it, and runs its samples.
+	changeSilence = plugins.MaxCompileTime + 3*time.Minute
 )
 
 // silenceLimit returns the longest time in which the admin API sends nothing in reply to a request, by the work that

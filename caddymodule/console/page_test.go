@@ -24,7 +24,7 @@ func TestPageWaitsForTheCompiler(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, want := time.Duration(milliseconds)*time.Millisecond, max(uploadTimeout, pullTimeout)+plugins.DefaultCompileTime
+	got, want := time.Duration(milliseconds)*time.Millisecond, max(uploadTimeout, pullTimeout)+plugins.MaxCompileTime
 	if got <= want {
 		t.Errorf("the page waits for %v, the node may need %v", got, want)
 	}

@@ -62,7 +62,7 @@ func (l *RedisClusterLayer) Provision(caddy.Context) error {
 		s.Addresses = append(s.Addresses, replaced.In("address", a))
 	}
 	if l.Prefix != "" {
-		s.Prefix = replaced.In("prefix", l.Prefix)
+		s.Prefix = prefixIn(replaced, l.Prefix)
 	}
 	s.Username, s.Password = replaced.In("username", l.Username), replaced.In("password", l.Password)
 	if t := l.TLS; t != nil {

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -93,11 +94,20 @@ type RedisPool struct {
 	MaxBackoff caddy.Duration `json:"max_backoff,omitempty" caddyfile:"<duration>" min:"1"`
 }
 
+// prefixIn replaces the placeholders of a prefix. Other braces are a part of it, such as the hash tag of a cluster behind
+// a proxy.
+func prefixIn(replaced *placeholders.Replacer, prefix string) string {
+	if strings.Contains(prefix, "{env.") || strings.Contains(prefix, "{file.") {
+		return replaced.In("prefix", prefix)
+	}
+	return prefix
+}
+
 // expand replaces placeholders. Without configured hosts, the hosts of defaults apply; without a prefix, prefix stays.
 func (c *RedisCommon) expand(defaults redis.Hosts, prefix *string) (h redis.Hosts, keys []string, err error) {
 	replaced := placeholders.New()
 	if c.Prefix != "" {
-		*prefix = replaced.In("prefix", c.Prefix)
+		*prefix = prefixIn(replaced, c.Prefix)
 	}
 	if len(c.URLs) == 0 && len(c.Sentinels) == 0 {
 		h.URLs = defaults.URLs

@@ -18,6 +18,8 @@ const (
 type message struct {
 	plugin string
 	relay.Message
+	// reached makes this a mark instead of a message: it is closed when the messages before it have been published.
+	reached chan<- struct{}
 }
 
 func published(a *plugins.Action) relay.Message {
@@ -27,7 +29,7 @@ func published(a *plugins.Action) relay.Message {
 // enqueue queues a message for the channel layer. The pipeline calls it, and must not wait.
 func (h *Host) enqueue(plugin string, a *plugins.Action) {
 	select {
-	case h.messages <- message{plugin, published(a)}:
+	case h.messages <- message{plugin: plugin, Message: published(a)}:
 	default:
 		h.sent.of(plugin).queueFull.Add(1)
 		h.log.Warn("plugin's message dropped: too many wait for the channel layer", "plugin", plugin, "group", a.Group)
@@ -39,6 +41,10 @@ func (h *Host) sendMessages() {
 	for {
 		select {
 		case m := <-h.messages:
+			if m.reached != nil {
+				close(m.reached)
+				continue
+			}
 			ctx, cancel := context.WithTimeout(h.closing, publishTimeout)
 			if err := h.Publish(ctx, m.plugin, m.Message); err != nil {
 				h.log.Warn("plugin's message not published", "plugin", m.plugin, "group", m.Group, "error", err)
@@ -68,16 +74,39 @@ func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) erro
 	return nil
 }
 
-// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended
-// sooner would lose them if the node died in between. After an error, also one of the channel layer, the alarm fires
-// again.
+// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended sooner
+// would lose them if the node died in between. They follow the messages that the plugin has published before. After an
+// error, also one of the channel layer, the alarm fires again.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.closing, cancel)()
+	first := true
 	return h.Pipeline.Alarm(ctx, plugin, name, payload, func(a *plugins.Action) error {
+		if first {
+			if err := h.awaitQueued(ctx); err != nil {
+				return err
+			}
+			first = false
+		}
 		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 		defer cancel()
 		return h.Publish(ctx, plugin, published(a))
 	})
+}
+
+// awaitQueued waits until the queued messages have been published, or could not be.
+func (h *Host) awaitQueued(ctx context.Context) error {
+	reached := make(chan struct{})
+	select {
+	case h.messages <- message{reached: reached}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

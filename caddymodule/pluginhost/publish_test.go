@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 	layer "github.com/edgerelay/edgerelay/relay/layer/memory"
 )
@@ -34,19 +35,25 @@ func (l slowLayer) PublishMessage(ctx context.Context, m relay.Message) (relay.R
 	return l.Publish(ctx, m.Group, m.Text)
 }
 
-// An alarm ends when its messages are in the channel layer. When they do not get there, or the node stops before, the
-// alarm has failed.
-func TestAlarmEndsAfterItsMessages(t *testing.T) {
-	s := newSite(t)
+// alarming starts a plugin that publishes the name and the payload of each alarm.
+func (s *site) alarming() {
+	s.t.Helper()
 	wasm, err := os.ReadFile(filepath.Join("..", "..", "plugins", "testdata", "function.wasm"))
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	s.write(wasm)
 	s.plugin.Groups, s.plugin.Publish = nil, []string{"alarms"}
 	s.plugin.Grants = []string{"shared", "alarms"}
 	s.plugin.Fetch = &Fetch{Addresses: []string{"https://example.com"}}
 	s.start()
+}
+
+// An alarm ends when its messages are in the channel layer. When they do not get there, or the node stops before, the
+// alarm has failed.
+func TestAlarmEndsAfterItsMessages(t *testing.T) {
+	s := newSite(t)
+	s.alarming()
 	slow := slowLayer{layer.NewLayer().Broker(), make(chan string), make(chan error)}
 	if err := s.hub.SetBroker(t.Context(), slow); err != nil {
 		t.Fatal(err)
@@ -83,6 +90,29 @@ func TestAlarmEndsAfterItsMessages(t *testing.T) {
 	s.stop()
 	if err := <-ended; err == nil {
 		t.Error("the alarm ended well, without its message")
+	}
+}
+
+// The messages of an alarm follow those that the plugin has published before.
+func TestAlarmKeepsTheOrder(t *testing.T) {
+	s := newSite(t)
+	s.alarming()
+	slow := slowLayer{layer.NewLayer().Broker(), make(chan string), make(chan error)}
+	if err := s.hub.SetBroker(t.Context(), slow); err != nil {
+		t.Fatal(err)
+	}
+	s.enqueue("p", &plugins.Action{Group: "g", Type: "t", Payload: []byte("first")})
+	s.enqueue("p", &plugins.Action{Group: "g", Type: "t", Payload: []byte("second")})
+	ended := make(chan error, 1)
+	go func() { ended <- s.Alarm(context.Background(), "p", "name", []byte("payload")) }()
+	for _, want := range []string{"first", "second", "namepayload"} {
+		if text := <-slow.texts; text != want {
+			t.Errorf("published %q, want %q", text, want)
+		}
+		slow.results <- nil
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

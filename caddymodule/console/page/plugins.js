@@ -120,9 +120,9 @@ const find = data => plugins.find(p => p.name === data.plugin) ?? {name: data.pl
 const seen = p => ({hash: p.hash, candidate: running(p) ? p.canary.hash : "none"});
 const changed = async text => { await refreshVersions(); return text; };
 
-// compileTimeout is for actions that may compile a module: the node takes a minute at most for its bytes, and two minutes
-// for the compiler.
-const compileTimeout = 240000;
+// compileTimeout is for actions that may compile a module: the node takes a minute at most for its bytes, and ten
+// minutes for the compiler, if its configuration lets it.
+const compileTimeout = 720000;
 
 const pluginActions = {
 	"plugin": data => choosePlugin(data.plugin),

@@ -20,6 +20,7 @@ func TestCovers(t *testing.T) {
 		{"/ws/{id:[0-9]+}/", "/ws/{room}/", false},
 		{"/ws/{id:[0-9]+}/", "/ws/12/", true},
 		{"/ws/{id:[0-9]+}/", "/ws/{id:[0-9]+}/", true},
+		{"/ws/{room:[a-z]+}/", "/ws/chat/", false}, // which serves /ws/CHAT/, too
 		{"/ws/chat-*/", "/ws/CHAT-1/", true},
 		{"/ws/chat-*/", "/ws/news/", false},
 		{"/ws/*/", "/ws/{room}/", true},

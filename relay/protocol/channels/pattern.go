@@ -210,6 +210,8 @@ func (s *segment) covers(other *segment) bool {
 	switch {
 	case s.source == other.source:
 		return true
+	case s.expr != nil && strings.ToLower(other.literal) != strings.ToUpper(other.literal):
+		return false // literals match in any case of their letters, a constraint does not
 	case !other.glob && !other.param && other.expr == nil:
 		_, ok := s.match(other.literal, nil)
 		return ok
