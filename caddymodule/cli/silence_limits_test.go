@@ -23,8 +23,8 @@ func TestSilenceLimits(t *testing.T) {
 		{http.MethodGet, "/edgerelay/plugins/p", 10 * time.Second, 30 * time.Second},
 		{http.MethodPost, "/edgerelay/publish", 10 * time.Second, 30 * time.Second},
 		{http.MethodGet, "/edgerelay/groups/health/tail?raw=true", 10 * time.Second, 30 * time.Second},
-		{http.MethodPut, "/edgerelay/plugins/p?by=x", plugins.DefaultCompileTime + 2*time.Minute, 10 * time.Minute},
-		{http.MethodPost, "/edgerelay/plugins/p/rollback", plugins.DefaultCompileTime + 2*time.Minute, 10 * time.Minute},
+		{http.MethodPut, "/edgerelay/plugins/p?by=x", plugins.MaxCompileTime + 2*time.Minute, 15 * time.Minute},
+		{http.MethodPost, "/edgerelay/plugins/p/rollback", plugins.MaxCompileTime + 2*time.Minute, 15 * time.Minute},
 		{http.MethodPost, "/edgerelay/doctor", time.Minute + 10*time.Second, 2 * time.Minute},
 		{http.MethodPost, "/edgerelay/doctor?channels=5m0s", 6 * time.Minute, 7 * time.Minute},
 	} {

@@ -86,18 +86,13 @@ func (r *reader) readHeader() (h header, err error) {
 		if b, err = r.readExactly(2); err != nil {
 			return h, err
 		}
-		if h.length = uint64(binary.BigEndian.Uint16(b)); h.length < 126 {
-			return h, violation{codeProtocol, "length has more bytes than needed"}
-		}
+		h.length = uint64(binary.BigEndian.Uint16(b))
 	case 127:
 		if b, err = r.readExactly(8); err != nil {
 			return h, err
 		}
 		if h.length = binary.BigEndian.Uint64(b); h.length > 1<<63-1 {
 			return h, violation{codeProtocol, "length is negative"}
-		}
-		if h.length <= 0xffff {
-			return h, violation{codeProtocol, "length has more bytes than needed"}
 		}
 	}
 	if h.opcode >= opClose && (h.length > maxControl || !h.fin) {

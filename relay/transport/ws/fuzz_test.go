@@ -107,7 +107,7 @@ func expect(b []byte, deflates bool) (seen []string) {
 		case 127:
 			n = binary.BigEndian.Uint64(b[2:])
 		}
-		if n >= 1<<63 || short == 126 && n < 126 || short == 127 && n < 1<<16 || opcode >= 8 && (n > 125 || !fin) {
+		if n >= 1<<63 || opcode >= 8 && (n > 125 || !fin) {
 			return append(seen, "close 1002")
 		}
 		if len(b) < size+4 {
