@@ -304,8 +304,8 @@ func (l *link) write(kind websocket.MessageType, b []byte) error {
 // errTimedOut ends a link whose peer neither answers pings nor reads.
 var errTimedOut = errors.New("timed out: no answer to a ping")
 
-// pingLoop measures the round-trip time and ends a link that has timed out. It pings now and then, and when it is asked
-// to.
+// pingLoop measures the round-trip time and ends a link that has timed out. It pings at intervals, and
+// on request.
 func (l *link) pingLoop() {
 	for {
 		s := l.b.settings.Load()

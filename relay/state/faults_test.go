@@ -68,8 +68,7 @@ func sum(t testing.TB, s *Store, key string) (n int64) {
 	return n
 }
 
-// check compares a counter with what was acknowledged. Every acknowledged addition counts once; of the others, each
-// may.
+// check compares a counter with the acknowledged additions. Each of these counts once, and each other one may count.
 func (c *tally) check(t testing.TB, got int64) {
 	t.Helper()
 	low, high := c.acknowledged.Load(), c.acknowledged.Load()+c.unknown.Load()

@@ -163,7 +163,7 @@ func TestAdoptedEventsDoNotTravelToPeers(t *testing.T) {
 	dead.Crash()
 	former.close()
 	message := taken[0].([]any)
-	server.Do("ZADD", inflight, message[1], message[0]) // Crash may drop what was delivered, and kill -9 does not
+	server.Do("ZADD", inflight, message[1], message[0]) // Crash may drop delivered messages; kill -9 does not
 	publish("g", "<unread>")
 	next := newKeeper(t, settings(server))
 	next.SetBeat(100*time.Millisecond, 1500*time.Millisecond, 500*time.Millisecond)
