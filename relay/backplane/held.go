@@ -13,10 +13,14 @@ func (q *queue) setRefill(r *refill) {
 	q.refills[r.group] = r
 }
 
-// isRefilling reports whether the peer waits for a refill that the next link would not begin again.
+// isRefilling reports whether the peer waits for a refill that the next link would not begin again, or has not
+// acknowledged its events.
 func (q *queue) isRefilling() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.count > 0 && q.base <= q.refilled {
+		return true
+	}
 	for _, r := range q.refills {
 		if r.hole == nil {
 			return true

@@ -92,7 +92,7 @@ func (s *stream) finishRefills(ctx context.Context, l *link, list []*refill, wai
 		if fetched > 0 {
 			s.b.log.Info("dropped events fetched from the history", "peer", l.String(), "count", fetched)
 		}
-		m.Until = s.queue.lastNumber()
+		m.Until = s.queue.noteRefilled(some[0].hole == nil && len(m.Groups) > 0)
 		if len(m.Groups) > 0 && s.has(l) {
 			l.sendMessage(m)
 		}

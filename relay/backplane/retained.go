@@ -167,7 +167,7 @@ func (q *queue) attach(
 	} else {
 		lost = 0
 	}
-	q.released = released{}
+	q.released, q.refilled = released{}, 0
 	last = min(last, q.base+uint64(q.sent)-1)
 	q.free(last)
 	q.sent, q.sentBytes = 0, 0
@@ -210,11 +210,16 @@ func (q *queue) detach() (last uint64) {
 	return q.base + uint64(q.count) - 1
 }
 
-// lastNumber returns the number of the last event.
-func (q *queue) lastNumber() uint64 {
+// noteRefilled returns the number of the last event. If the next link would not begin the refill again that ends with
+// it, isRefilling reports so until the peer has acknowledged that event.
+func (q *queue) noteRefilled(once bool) (last uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.base + uint64(q.count) - 1
+	last = q.base + uint64(q.count) - 1
+	if once {
+		q.refilled = last
+	}
+	return last
 }
 
 // forget removes all events.
