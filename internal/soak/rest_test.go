@@ -71,8 +71,8 @@ func (k *soak) rest() {
 	}
 	if err := testkit.Poll(patience, nil, check); err != nil {
 		k.t.Errorf("%s the relay at rest after %d plays: %v", time.Now().Format(time.TimeOnly), len(k.readings)+1, err)
-		k.keepHeaps(1, k.first)
-		k.keepHeaps(len(k.readings)+1, k.heaps())
+		k.keepHeaps(os.TempDir(), 1, k.first)
+		k.keepHeaps(os.TempDir(), len(k.readings)+1, k.heaps())
 		for _, path := range []string{"/debug/pprof/goroutine?debug=1", "/edgerelay/status", "/edgerelay/peers"} {
 			if text, err := get(k.relay.Admin + path); err == nil {
 				fmt.Println(text)
@@ -83,6 +83,9 @@ func (k *soak) rest() {
 		k.first = k.heaps()
 	}
 	k.readings = append(k.readings, now)
+	if folder := os.Getenv("SOAK_HEAPS"); folder != "" {
+		k.keepHeaps(folder, len(k.readings), k.heaps())
+	}
 	k.t.Logf("%s: at rest after %v\n%s", time.Now().Format(time.TimeOnly), time.Since(began).Round(time.Second), k.table())
 }
 
@@ -101,9 +104,9 @@ func (k *soak) heaps() map[string]string {
 }
 
 // keepHeaps writes the profiles of a rest to files. `go tool pprof -diff_base` compares those of two rests.
-func (k *soak) keepHeaps(rest int, profiles map[string]string) {
+func (k *soak) keepHeaps(folder string, rest int, profiles map[string]string) {
 	for name, profile := range profiles {
-		file := filepath.Join(os.TempDir(), fmt.Sprintf("soak-%d-%s-heap-%d.pb.gz", os.Getpid(), name, rest))
+		file := filepath.Join(folder, fmt.Sprintf("soak-%d-%s-heap-%d.pb.gz", os.Getpid(), name, rest))
 		k.t.Logf("the heap of %s at rest %d is in %s: %v", name, rest, file, os.WriteFile(file, []byte(profile), 0o600))
 	}
 }

@@ -54,7 +54,11 @@ type site struct {
 
 func startSite(t *testing.T, age time.Duration) *site {
 	t.Helper()
-	t.Setenv("GODEBUG", "http2xconnect=1") // of the relays
+	debug := "http2xconnect=1"
+	if os.Getenv("SOAK_HEAPS") != "" {
+		debug += ",memprofilerate=16384" // a difference of some KiB is visible
+	}
+	t.Setenv("GODEBUG", debug) // of the relays
 	s := &site{t: t, dir: t.TempDir(), ended: map[*peers.Relay]bool{}, age: age}
 	s.sign()
 	s.store, s.elsewhere = peers.StartRedis(t), peers.StartRedis(t)

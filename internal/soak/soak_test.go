@@ -16,7 +16,8 @@ import (
 // short is the length of the test without SOAK.
 const short = 10 * time.Second
 
-// TestSoak runs for the duration in the environment variable SOAK.
+// TestSoak runs for the duration in the environment variable SOAK. It writes profiles of the heaps at every rest to the
+// folder in SOAK_HEAPS.
 func TestSoak(t *testing.T) {
 	length := short
 	if given := os.Getenv("SOAK"); given != "" {

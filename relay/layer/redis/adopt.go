@@ -132,13 +132,17 @@ func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 	return nil
 }
 
-// missed returns the events that clients of this node did not get, because the node was not a member at that time.
+// missed returns the events that clients of this node did not get, because the node was not a member at that time. Later
+// events are in its own mailbox, too. From there, peers get them as well, unless clients had them before.
 func (m *memberships) missed(events []relay.Event, dead string) []relay.Event {
 	m.mu.Lock()
 	var missed []relay.Event
 	for i := range events {
 		g, p := m.of(events[i].Group).groups.Get(events[i].Group), m.pasts[events[i].Group]
 		if g == nil || !g.InPlace() || p == nil || p.recent == nil {
+			continue
+		}
+		if events[i].Position.Micros > p.since.Add(clockSlack+m.broker.emitterLag).UnixMicro() {
 			continue
 		}
 		if slices.ContainsFunc(p.before, func(b member) bool { return receiver(b.channel) == dead }) {

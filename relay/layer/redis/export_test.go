@@ -46,6 +46,21 @@ func (b *Broker) EndBatchesAtFormer(sink relay.Sink) {
 	r.atFormer().readAll(true)
 }
 
+// Missed returns the times of those events in a dead node's mailbox that clients missed, from the membership in a group
+// on.
+func (b *Broker) Missed(group, dead string, times ...time.Duration) (missed []time.Duration) {
+	b.members.mu.Lock()
+	since := b.members.pasts[group].since
+	b.members.mu.Unlock()
+	for n, age := range times {
+		ev := relay.Event{Group: group, Position: relay.Position{Micros: since.Add(age).UnixMicro(), Mark: uint64(n)}}
+		if len(b.members.missed([]relay.Event{ev}, dead)) > 0 {
+			missed = append(missed, age)
+		}
+	}
+	return missed
+}
+
 // CrashWhile ends a Broker as kill -9 does while its sink is in a delivery, which release ends.
 func (b *Broker) CrashWhile(release func()) {
 	b.life.Close()
