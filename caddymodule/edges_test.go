@@ -211,7 +211,9 @@ func TestSettingsBesideTheEdges(t *testing.T) {
 		"publish, named routes": "{\nadmin off\nauto_https off\nedgerelay {\nauth none\n}\n}\n" +
 			"&(a) {\nedgerelay_publish {\nkey a x {\ngroups *\n}\n}\n}\n&(b) {\nedgerelay_publish {\nkey b y {\ngroups *\n}\n}\n}\n" +
 			":9 {\n@a host a\n@b host b\ninvoke @a a\ninvoke @b b\n}",
-		"a hash tag as prefix":  "{\nadmin off\nauto_https off\nedgerelay {\nauth none\nchannel_layer redis {\nprefix {asgi}\n}\n}\n}\n:9 {\nedgerelay\n}",
+		"a hash tag as prefix": "{\nadmin off\nauto_https off\nedgerelay {\nauth none\nchannel_layer redis {\nprefix {asgi}\n}\n}\n}\n:9 {\nedgerelay\n}",
+		"a hash tag with a placeholder": "{\nadmin off\nauto_https off\nedgerelay {\nauth none\nchannel_layer redis {\n" +
+			"prefix \"{asgi-{env.EDGE_PREFIX}}-{env.EDGE_PREFIX}\"\n}\n}\n}\n:9 {\nedgerelay\n}",
 		"publish, two sites":    routeFile("", "}\nedgerelay_publish {\nkey a x {\ngroups *\n}\n}\n}\n:10 {\nedgerelay_publish {\nkey b y {\ngroups *\n}"),
 		"publish, two hosts":    "{\nadmin off\nauto_https off\nedgerelay {\nauth none\n}\n}\nhttp://a:9 {\nedgerelay_publish {\nkey a x {\ngroups *\n}\n}\n}\nhttp://b:9 {\nedgerelay_publish {\nkey b y {\ngroups *\n}\n}\n}",
 		"routes, in order":      routeFile("", "route /ws/chat/ {\ngroups a\n}\nroute /ws/* {\ngroups b\n}"),

@@ -2,7 +2,7 @@ package layers
 
 import (
 	"fmt"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -94,13 +94,13 @@ type RedisPool struct {
 	MaxBackoff caddy.Duration `json:"max_backoff,omitempty" caddyfile:"<duration>" min:"1"`
 }
 
+// placeholder is a placeholder in a prefix.
+var placeholder = regexp.MustCompile(`\{(env|file)\.[^{}]+\}`)
+
 // prefixIn replaces the placeholders of a prefix. Other braces are a part of it, such as the hash tag of a cluster behind
 // a proxy.
 func prefixIn(replaced *placeholders.Replacer, prefix string) string {
-	if strings.Contains(prefix, "{env.") || strings.Contains(prefix, "{file.") {
-		return replaced.In("prefix", prefix)
-	}
-	return prefix
+	return placeholder.ReplaceAllStringFunc(prefix, func(found string) string { return replaced.In("prefix", found) })
 }
 
 // expand replaces placeholders. Without configured hosts, the hosts of defaults apply; without a prefix, prefix stays.
