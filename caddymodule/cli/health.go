@@ -40,7 +40,7 @@ func healthCommand() *cobra.Command {
 			defer func() { _ = resp.Body.Close() }()
 			var raw json.RawMessage
 			if err := decodeResponse(*address, path, resp.Body, &raw); err != nil {
-				return err
+				return &codedError{err, exitFailed}
 			}
 			var health struct{ Status string }
 			if json.Unmarshal(raw, &health) != nil || health.Status == "" {

@@ -31,6 +31,9 @@ type pluginDev struct {
 	noTests bool
 	w       io.Writer
 
+	// choosePort returns a free port.
+	choosePort func() (int, error)
+
 	work   string // a temporary folder; the module that runs is in it
 	module string
 	admin  string
@@ -40,7 +43,7 @@ type pluginDev struct {
 }
 
 func pluginDevCommand() *cobra.Command {
-	o := pluginDev{w: os.Stdout}
+	o := pluginDev{w: os.Stdout, choosePort: freePort}
 	cmd := &cobra.Command{
 		Use:   "dev <directory>",
 		Short: "Build, test and load a plugin on every change",
@@ -71,10 +74,10 @@ const watchInterval = 200 * time.Millisecond
 
 // run builds and loads until ctx ends.
 func (o *pluginDev) run(ctx context.Context) error {
+	defer func() { _ = os.RemoveAll(o.work) }()
 	if err := o.prepare(); err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(o.work) }()
 	defer func() { o.relay.stop() }()
 	var seen devSources
 	for ctx.Err() == nil {
@@ -125,9 +128,9 @@ func (o *pluginDev) prepare() (err error) {
 		return err
 	}
 	o.module = filepath.Join(o.work, "plugin.wasm")
-	admin, err := freePort()
+	admin, err := o.choosePort()
 	if err == nil && o.port == 0 {
-		o.port, err = freePort()
+		o.port, err = o.choosePort()
 	}
 	if err != nil {
 		return fmt.Errorf("choosing a port: %w", err)
@@ -196,8 +199,9 @@ func (o *pluginDev) samples(ctx context.Context) error {
 	return nil
 }
 
-// loadTimeout bounds the time until the relay has a new module, which it compiles first.
-const loadTimeout = plugins.DefaultCompileTime + 30*time.Second
+// loadTimeout bounds the time until the relay has a new module. The relay compiles the module first, for as long as its
+// Caddyfile lets it.
+const loadTimeout = plugins.MaxCompileTime + 30*time.Second
 
 // load puts the module where the relay finds it, starts the relay if none runs, and waits for the module.
 func (o *pluginDev) load(ctx context.Context) error {

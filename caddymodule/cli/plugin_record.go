@@ -156,8 +156,11 @@ func (sum *recordedSum) copy(w io.Writer, recording io.Reader) error {
 		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return nil
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return errors.New("the relay ended the recording; check whether the relay is running")
+		case err != nil:
+			return err
 		}
 		if _, err := w.Write(line); err != nil {
 			return fmt.Errorf("writing the recording: %w", err)

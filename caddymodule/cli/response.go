@@ -47,7 +47,11 @@ func describeResponse(resp *http.Response) string {
 func (p adminAddress) readError(path string, resp *http.Response) error {
 	defer func() { _ = resp.Body.Close() }()
 	e := &adminError{status: resp.StatusCode}
-	e.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
+	var err error
+	// Any other error leaves a part of the body, which may tell the sender.
+	if e.body, err = io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes)); errors.As(err, new(*bodyError)) {
+		return err
+	}
 	var decoded struct{ Error, Status string }
 	switch err := json.Unmarshal(e.body, &decoded); {
 	case err == nil && decoded.Error+decoded.Status != "":
