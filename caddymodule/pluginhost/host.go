@@ -32,12 +32,15 @@ type Host struct {
 	loading  *atomic.Pointer[plugins.Limits]
 
 	messages   chan message // of plugins without a client
+	queued     atomic.Int64 // places of messages that are taken
 	sent       sentMessages
 	closing    context.Context
 	stop       context.CancelFunc
 	self       reporter
 	watching   sync.WaitGroup
 	background sync.WaitGroup // short work with the storage
+	// earlierTimeout is the constant of the same name. Tests replace it.
+	earlierTimeout time.Duration
 
 	// mu serializes installations, and guards the fields below. Writers of running hold it, too.
 	mu      sync.Mutex
@@ -114,7 +117,7 @@ func New(hub *hub.Hub, log, lines *slog.Logger) (*Host, error) {
 		hub: hub, log: log, Pipeline: pipeline, memories: newMemories(log), loading: loading,
 		changes: map[string]*changeLock{}, sources: map[string]func(){}, watched: map[string]func(){},
 		self: newReporter(), canaries: map[string]localCanary{}, refused: map[string]uint64{}, takenBack: map[string]uint64{},
-		messages: make(chan message, maxPublishing),
+		messages: make(chan message, maxPublishing), earlierTimeout: earlierTimeout,
 	}
 	h.requests = newRequests(h, log)
 	h.UseServices(func(s *plugins.Services) { s.Fetch = h.requests })

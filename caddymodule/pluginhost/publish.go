@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
@@ -12,14 +13,16 @@ const (
 	// maxPublishing bounds the messages of plugins that wait for the channel layer. Further ones are dropped.
 	maxPublishing  = 4096
 	publishTimeout = 5 * time.Second
+	// earlierTimeout bounds the wait of an alarm for the earlier messages of its plugin. It is longer than publishTimeout:
+	// one message that the layer does not take fails no alarm.
+	earlierTimeout = 2 * publishTimeout
 )
 
 // message is a message of a plugin that has no client, such as that of on_event.
 type message struct {
 	plugin string
+	count  *sentCounters
 	relay.Message
-	// reached makes this a mark instead of a message: it is closed when the messages before it have been published.
-	reached chan<- struct{}
 }
 
 func published(a *plugins.Action) relay.Message {
@@ -28,12 +31,17 @@ func published(a *plugins.Action) relay.Message {
 
 // enqueue queues a message for the channel layer. The pipeline calls it, and must not wait.
 func (h *Host) enqueue(plugin string, a *plugins.Action) {
-	select {
-	case h.messages <- message{plugin: plugin, Message: published(a)}:
-	default:
-		h.sent.of(plugin).queueFull.Add(1)
+	count := h.sent.of(plugin)
+	if h.queued.Add(1) > maxPublishing {
+		h.queued.Add(-1)
+		count.queueFull.Add(1)
 		h.log.Warn("plugin's message dropped: too many wait for the channel layer", "plugin", plugin, "group", a.Group)
+		return
 	}
+	// The count comes before the message: an alarm that sees the count waits for the message. The channel has room,
+	// because h.queued has reserved it.
+	count.queued.Add(1)
+	h.messages <- message{plugin: plugin, count: count, Message: published(a)}
 }
 
 // sendMessages publishes the queued messages, in order, until the host is closed.
@@ -41,15 +49,13 @@ func (h *Host) sendMessages() {
 	for {
 		select {
 		case m := <-h.messages:
-			if m.reached != nil {
-				close(m.reached)
-				continue
-			}
+			h.queued.Add(-1)
 			ctx, cancel := context.WithTimeout(h.closing, publishTimeout)
-			if err := h.Publish(ctx, m.plugin, m.Message); err != nil {
+			if err := h.publishCounted(ctx, m.plugin, m.count, m.Message); err != nil {
 				h.log.Warn("plugin's message not published", "plugin", m.plugin, "group", m.Group, "error", err)
 			}
 			cancel()
+			m.count.finish()
 		case <-h.closing.Done():
 			return
 		}
@@ -58,8 +64,11 @@ func (h *Host) sendMessages() {
 
 // Publish publishes a message of a plugin. A full mailbox is no error: the other members of the group get the message.
 func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) error {
+	return h.publishCounted(ctx, plugin, h.sent.of(plugin), m)
+}
+
+func (h *Host) publishCounted(ctx context.Context, plugin string, count *sentCounters, m relay.Message) error {
 	receipt, err := h.hub.PublishMessage(ctx, m)
-	count := h.sent.of(plugin)
 	if err != nil {
 		count.failed.Add(1)
 		return err
@@ -76,37 +85,33 @@ func (h *Host) Publish(ctx context.Context, plugin string, m relay.Message) erro
 
 // Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended sooner
 // would lose them if the node died in between. They follow the messages that the plugin has published before. After an
-// error, also one of the channel layer, the alarm fires again.
+// error, also one of the channel layer, the alarm fires again. If the earlier messages take too long, it has published
+// none of its own.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.closing, cancel)()
+	count := h.sent.of(plugin)
 	first := true
 	return h.Pipeline.Alarm(ctx, plugin, name, payload, func(a *plugins.Action) error {
 		if first {
-			if err := h.awaitQueued(ctx); err != nil {
+			if err := h.awaitEarlier(ctx, count); err != nil {
 				return err
 			}
 			first = false
 		}
 		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 		defer cancel()
-		return h.Publish(ctx, plugin, published(a))
+		return h.publishCounted(ctx, plugin, count, published(a))
 	})
 }
 
-// awaitQueued waits until the queued messages have been published, or could not be.
-func (h *Host) awaitQueued(ctx context.Context) error {
-	reached := make(chan struct{})
-	select {
-	case h.messages <- message{reached: reached}:
-	case <-ctx.Done():
-		return ctx.Err()
+// awaitEarlier waits until the messages that a plugin has queued so far have been published, or could not be.
+func (h *Host) awaitEarlier(ctx context.Context, count *sentCounters) error {
+	ctx, cancel := context.WithTimeout(ctx, h.earlierTimeout)
+	defer cancel()
+	if err := count.await(ctx, count.queued.Load()); err != nil {
+		return fmt.Errorf("wait for the plugin's earlier messages in the queue for the channel layer: %w", err)
 	}
-	select {
-	case <-reached:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -13,8 +14,50 @@ type MessageStats struct {
 	MailboxFull uint64
 }
 
-// sentCounters are the counters of MessageStats.
-type sentCounters struct{ published, failed, queueFull, mailboxFull atomic.Uint64 }
+// sentCounters are the counters of MessageStats, and the progress of a plugin's messages in the queue.
+type sentCounters struct {
+	published, failed, queueFull, mailboxFull atomic.Uint64
+	// queued counts the messages that were ever queued.
+	queued atomic.Uint64
+
+	mu sync.Mutex // guards the fields below
+	// finished counts the queued messages that have been published, or could not be.
+	finished uint64
+	// changed is closed when finished changes. It is nil while nothing waits for that.
+	changed chan struct{}
+}
+
+// finish counts a queued message that has been published, or could not be.
+func (c *sentCounters) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finished++
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// await waits until a number of queued messages are finished.
+func (c *sentCounters) await(ctx context.Context, number uint64) error {
+	for {
+		c.mu.Lock()
+		if c.finished >= number {
+			c.mu.Unlock()
+			return nil
+		}
+		if c.changed == nil {
+			c.changed = make(chan struct{})
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
 
 // sentMessages has the counters of plugins, by name. Its methods are safe for concurrent use.
 type sentMessages struct{ counters sync.Map }

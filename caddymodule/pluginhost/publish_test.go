@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
@@ -113,6 +115,90 @@ func TestAlarmKeepsTheOrder(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// hangingLayer does not answer a message with the text "stuck" before the test releases it, also not by a timeout.
+type hangingLayer struct {
+	relay.Broker
+	texts    chan string
+	released chan struct{}
+	release  func()
+}
+
+func (l hangingLayer) Publish(_ context.Context, _ string, text []byte) (relay.Receipt, error) {
+	l.texts <- string(text)
+	if string(text) == "stuck" {
+		<-l.released
+	}
+	return relay.Receipt{}, nil
+}
+
+func (l hangingLayer) PublishMessage(ctx context.Context, m relay.Message) (relay.Receipt, error) {
+	return l.Publish(ctx, m.Group, m.Text)
+}
+
+// hanging starts the plugin of alarms with a layer in which a message of a plugin hangs already.
+func (s *site) hanging(plugin string) hangingLayer {
+	s.t.Helper()
+	s.alarming()
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	s.t.Cleanup(release)
+	l := hangingLayer{layer.NewLayer().Broker(), make(chan string, 2*maxPublishing), released, release}
+	if err := s.hub.SetBroker(s.t.Context(), l); err != nil {
+		s.t.Fatal(err)
+	}
+	s.enqueue(plugin, &plugins.Action{Group: "g", Type: "t", Payload: []byte("stuck")})
+	if text := <-l.texts; text != "stuck" {
+		s.t.Fatalf("published %q", text)
+	}
+	return l
+}
+
+// An alarm does not wait for the messages of other plugins, even if they fill the queue and the layer hangs.
+func TestAlarmPassesTheMessagesOfOthers(t *testing.T) {
+	s := newSite(t)
+	l := s.hanging("other")
+	for range maxPublishing + 1 {
+		s.enqueue("other", &plugins.Action{Group: "g", Type: "t", Payload: []byte("stuck")})
+	}
+	s.enqueue("p", &plugins.Action{Group: "g", Type: "t", Payload: []byte("dropped")})
+	if other, own := s.Messages("other"), s.Messages("p"); other.QueueFull != 1 || own.QueueFull != 1 {
+		t.Errorf("counts: %+v, %+v", other, own)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.Alarm(ctx, "p", "name", []byte("payload")); err != nil {
+		t.Fatal(err)
+	}
+	if text := <-l.texts; text != "namepayload" {
+		t.Errorf("published %q instead of the alarm's message", text)
+	}
+}
+
+// An alarm fails if the earlier messages of its plugin take too long. It has published nothing by then, so its message
+// comes once when it fires again.
+func TestAlarmFailsBehindMessagesThatHang(t *testing.T) {
+	s := newSite(t)
+	l := s.hanging("p")
+	s.enqueue("other", &plugins.Action{Group: "g", Type: "t", Payload: []byte("of another")})
+	s.earlierTimeout = time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err := s.Alarm(ctx, "p", "name", []byte("payload"))
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "earlier messages") {
+		t.Fatalf("the alarm ended with: %v", err)
+	}
+	l.release()
+	s.earlierTimeout = time.Hour
+	if err := s.Alarm(ctx, "p", "name", []byte("payload")); err != nil {
+		t.Error(err)
+	}
+	texts := map[string]int{<-l.texts: 1}
+	texts[<-l.texts]++
+	if texts["of another"] != 1 || texts["namepayload"] != 1 || len(l.texts) != 0 {
+		t.Errorf("published %v, and %d more", texts, len(l.texts))
 	}
 }
 

@@ -36,7 +36,8 @@ type AlarmSettings struct {
 	Lease time.Duration
 	// Concurrent is the number of alarms of a plugin that fire at the same time on a node. Default: 16.
 	Concurrent int
-	// Attempts is the number of times that an alarm fires if it fails. Default: 12, over about 18 minutes.
+	// Attempts is the number of times that an alarm fires if it fails. Default: 12, with pauses of about 18
+	// minutes in all.
 	Attempts int
 	Log      *slog.Logger
 }
