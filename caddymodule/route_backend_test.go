@@ -9,8 +9,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/edgerelay/edgerelay/caddymodule/node"
+	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 	"github.com/edgerelay/edgerelay/relay/protocol/webhttp"
@@ -71,6 +73,29 @@ func (b *backendSite) publish(s *site, text string) {
 	}
 	if _, err := node.Current().Hub.PublishMessage(context.Background(), m); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// The node is a member of the channel layer's group before the client knows of the open connection.
+func TestBackendSubscribesBeforeTheUpgrade(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", webhttp.ContentType)
+		w.Header().Set("Sec-WebSocket-Extensions", "grip")
+		text := fmt.Sprintf(`c:{"type": "subscribe", "channel": %q}`, r.URL.Query().Get("channel"))
+		_, _ = fmt.Fprintf(w, "OPEN\r\nTEXT %x\r\n%s\r\n", len(text), text)
+	}))
+	t.Cleanup(backend.Close)
+	redis, s := peers.StartRedis(t), newSite(t)
+	link := testkit.StartProxy(t, redis.Addr)
+	s.mustLoad("auth none\nchannel_layer redis redis://"+link.Addr, "edgerelay {\nroute /ws/ {\nmessages backend "+backend.URL+"\n}\n}")
+	link.Slow(20 * time.Millisecond)
+	defer link.Slow(0)
+	for n := range 3 {
+		channel := fmt.Sprint("room-", n)
+		s.dial("/ws/?channel="+channel, nil)
+		if got := redis.Do("ZCARD", "asgi:group:"+webhttp.Group(channel)); got != int64(1) {
+			t.Errorf("%s has %v members after the handshake", channel, got)
+		}
 	}
 }
 

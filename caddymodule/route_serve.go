@@ -122,11 +122,14 @@ func (h *Handler) upgradeRoute(w http.ResponseWriter, r *http.Request, m routeMa
 }
 
 // joinRoute joins the groups of a backend's client before the upgrade, until release is called: a page that knows of
-// the open connection counts on the events from then on, as after a consumer's group_add.
+// the open connection counts on the events from then on, as after a consumer's group_add. The subscription itself
+// follows at once after the upgrade.
 func (h *Handler) joinRoute(r *http.Request, e *entry) (release func()) {
 	ctx, cancel := context.WithTimeout(r.Context(), routeJoinTimeout)
 	defer cancel()
-	release, err := h.app.node.Hub.JoinAhead(ctx, relay.GroupNames(e.subs))
+	engine := h.app.node.Hub
+	groups := append(relay.GroupNames(e.subs), e.opening.Groups(engine.Limits().GroupsPerConnection)...)
+	release, err := engine.JoinAhead(ctx, groups)
 	if err != nil && r.Context().Err() == nil {
 		h.app.node.Log.Warn("subscription delayed by the channel layer", "route", e.route.Path, "error", err)
 	}

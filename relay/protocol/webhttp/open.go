@@ -1,9 +1,11 @@
 package webhttp
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -138,6 +140,29 @@ func (o *Opening) accept(r *http.Request) (err error) {
 		}
 	}
 	return nil
+}
+
+// Groups returns the groups to which the backend's answer subscribes the client, at most as many.
+func (o *Opening) Groups(most int) (names []string) {
+	if !o.conn.grip {
+		return nil
+	}
+	for _, e := range o.events {
+		text, found := bytes.CutPrefix(e.content, []byte("c:"))
+		var m control
+		if !found || e.kind != eventText || json.Unmarshal(text, &m) != nil || m.Type != "subscribe" || m.Channel == "" {
+			continue
+		}
+		for _, name := range o.conn.groupsOf(m.Channel) {
+			if most > 0 && len(names) == most {
+				return names
+			}
+			if !slices.Contains(names, name) {
+				names = append(names, strings.Clone(name))
+			}
+		}
+	}
+	return names
 }
 
 // Conn returns the connection for the client's socket. The caller opens a session with it as the session's socket and
