@@ -132,8 +132,14 @@ func FindSecrets(s SecretSearch) SecretsFound {
 // encodings returns a value as it is, and as URLs, JSON, HTML, Base64 and hexadecimal digits have it.
 func encodings(value string) []string {
 	quoted, _ := json.Marshal(value) // cannot fail
+	var plain strings.Builder        // JSON without escaped HTML, as the log and support bundles have it
+	e := json.NewEncoder(&plain)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(value) // cannot fail
+	unescaped := strings.TrimSuffix(plain.String(), "\n")
 	forms := []string{
-		value, url.QueryEscape(value), url.PathEscape(value), string(quoted[1 : len(quoted)-1]), html.EscapeString(value),
+		value, url.QueryEscape(value), url.PathEscape(value), string(quoted[1 : len(quoted)-1]),
+		unescaped[1 : len(unescaped)-1], html.EscapeString(value),
 		hex.EncodeToString([]byte(value)),
 	}
 	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {

@@ -293,20 +293,6 @@ func (r *redactor) plain(text, name string) string {
 	return r.path(path) + "?" + r.query(query)
 }
 
-// namedPath matches a path, or a pattern of one, in JSON, in the log and in metrics.
-var namedPath = regexp.MustCompile(`("?\b(?:path|route|uri|url)"?\s*[:=]\s*")(/[^"\\\s]*)"`)
-
-// withoutTokens returns a file of the bundle other than the configuration without the parts of paths that look like
-// tokens. The log has the paths of requests, which the configuration has not.
-func withoutTokens(text string) string {
-	r := &redactor{} // These parts are in no configuration, so no other file has to be searched for them.
-	text = namedPath.ReplaceAllStringFunc(text, func(match string) string {
-		parts := namedPath.FindStringSubmatch(match)
-		return parts[1] + r.plain(parts[2], "path") + `"`
-	})
-	return r.withoutSecretPaths(text)
-}
-
 // withoutCredentials removes user, password, secret parts of the path and the values of parameters from the URLs in a
 // text.
 func (r *redactor) withoutCredentials(text string) string {

@@ -200,16 +200,15 @@ func (b *bundle) replaceKnown() {
 		if len(secret) < minReplaced || placeholder.MatchString(secret) {
 			continue
 		}
+		// JSON can be within a text.
 		quoted, _ := json.Marshal(secret) // cannot fail
-		pairs = append(pairs, secret, redacted, string(quoted[1:len(quoted)-1]), redacted)
+		plain := appendJSON(nil, secret)
+		pairs = append(pairs, secret, redacted, string(quoted[1:len(quoted)-1]), redacted,
+			string(plain[1:len(plain)-1]), redacted)
 	}
 	replacer := strings.NewReplacer(pairs...)
 	for i := range b.files {
-		text := replacer.Replace(string(b.files[i].content))
-		if b.files[i].name != configFile {
-			text = withoutTokens(text)
-		}
-		b.files[i].content = []byte(text)
+		b.files[i].content = redactFile(b.files[i].content, replacer, b.files[i].name == configFile)
 	}
 }
 

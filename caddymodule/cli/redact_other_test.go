@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// redactOther returns a file of a bundle whose configuration has the given secrets.
+func redactOther(text string, secrets ...string) string {
+	b := &bundle{redacted: &redactor{secrets: secrets}}
+	b.add("logs.ndjson", "", []byte(text))
+	b.replaceKnown()
+	return string(b.files[0].content)
+}
+
+// Escapes hide nothing, and JSON stays JSON.
+func TestEscapesInOtherFiles(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{`{"url":"https://x.example/a\u0026b1"}`, `{"url":"https://x.example/a&b1"}`},
+		{`{"error":"Get https://x.example/a/b\nretry2 failed"}`, `{"error":"Get https://x.example/a/b\nretry2 failed"}`},
+		{`{"u":"see https://x.example/\u003croom7\u003e"}`, `{"u":"see https://x.example/<room7>"}`},
+		{`{"uri":"/hook/T024BE7LD?token=abcdefghijkl\u0026x=1"}`, `{"uri":"/hook/[redacted]?token=[redacted]&x=[redacted]"}`},
+		{`{"uri": "/ws/\u003cT024BE7LD"}`, `{"uri": "/ws/<[redacted]"}`},
+		{`{"url":"wss://x.example/hook?token=abcdefgh"}`, `{"url":"wss://x.example/hook?token=[redacted]"}`},
+		{`{"e":"dial https://us\u0065r:p\"w@x.example/a"}`, `{"e":"dial https://[redacted]:[redacted]@x.example/a"}`},
+		{`{"e":"https://us er:p w@x.example/a"}`, `{"e":"https://[redacted]:[redacted]@x.example/a"}`},
+		{`{"e":"https://user:p/w@x.example/a"}`, `{"e":"https://[redacted]:[redacted]@x.example/a"}`},
+		{`{"e":"Get \"https://user:pw@x.example/T024BE7LD?a=b c\": EOF"}`, `{"e":"Get \"https://[redacted]:[redacted]@x.example/[redacted]?a=[redacted]\": EOF"}`},
+		{`{"e":"cannot reach https://x.example/T024BE7LD: EOF"}`, `{"e":"cannot reach https://x.example/[redacted]: EOF"}`},
+		{`{"request_uri":"/a b/T024BE7LD"}`, `{"request_uri":"/a b/[redacted]"}`},
+		{`{"paths":["/a",{"x":1},"/T024BE7LD"]}`, `{"paths":["/a",{"x":1},"/[redacted]"]}`},
+		{`{"by":{"/ws/T024BE7LD":1,"/ws/T024BE7LE":1e400}}`, `{"by":{"/ws/[redacted]":1,"/ws/[redacted] 2":1e400}}`},
+		{`{"body":"{\"url\":\"/x\\u0026T024BE7LD\"}"}`, `{"body":"{\"url\":\"/[redacted]\"}"}`},
+		{`{"from":"oci://ghcr.io/a/plugin123@sha256:0123456789abcdef"}`, `{"from":"oci://ghcr.io/a/plugin123@sha256:0123456789abcdef"}`},
+		{`{"n":12345678901234567890.0,"help":"https://x.example/docs/redis.md#sentinel"}`, `{"n":12345678901234567890.0,"help":"https://x.example/docs/redis.md#sentinel"}`},
+		// Lines that were cut, and text, are redacted as they are.
+		{`{"url":"/hook/T024BE7LD?token=abc`, `{"url":"/hook/[redacted]?token=[redacted]`},
+		{`{"url":"/hook/\u00540\u00324BE7LD","x":`, `{"url":"/hook/[redacted]","x":`},
+		{`{"url":"https:\/\/user:pw@x.example\/T024BE7LD","x":`, `{"url":"https://[redacted]:[redacted]@x.example/[redacted]","x":`},
+		{`{"url":"/a\"b/T024BE7LD",`, `{"url":"/a\"b/[redacted]",`},
+		{"{\"paths\":[\n\"/a\",\n\"/T024BE7LD\",", "{\"paths\":[\n\"/a\",\n\"/[redacted]\","},
+		{`m{path="/a\nretry2/\\x"} 1`, `m{path="/a\n[redacted]/\\x"} 1`},
+		{"{\"uri\":\"/T024BE7LD\"}\n{\"uri\":\"/T024BE7\n{\"uri\":\"/T024BE7LD\"}\n", "{\"uri\":\"/[redacted]\"}\n{\"uri\":\"/[redacted]\n{\"uri\":\"/[redacted]\"}\n"},
+	} {
+		got := redactOther(c.text)
+		if got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.text, got, c.want)
+		}
+		if json.Valid([]byte(c.text)) && !json.Valid([]byte(got)) {
+			t.Errorf("%s: no JSON any more: %s", c.text, got)
+		}
+	}
+}
+
+// Known secrets are found however a text writes them, also as numbers.
+func TestKnownSecretsInOtherFiles(t *testing.T) {
+	for _, text := range []string{
+		`{"a":"x s\u00263cr\"et< y"}`, `{"s&3cr\"et<":1}`, `{"a":"{\"b\":\"s&3cr\\\"et<\"}"}`,
+		`{"a":"{\"b\":\"s\\u00263cr\\\"et\\u003c\"}"}`, `{"a":"s\u00263cr\"et\u003c`, `{"a":"\u0073&3cr\"et<`,
+		`{"a":[1,1234567890]}`, `{"a":"1234567890"}`,
+	} {
+		got := redactOther(text, `s&3cr"et<`, "1234567890")
+		if strings.Contains(got, "3cr") || strings.Contains(got, "123456") || !strings.Contains(got, redacted) {
+			t.Errorf("%s: got %s", text, got)
+		}
+		if json.Valid([]byte(text)) && !json.Valid([]byte(got)) {
+			t.Errorf("%s: no JSON any more: %s", text, got)
+		}
+	}
+}
+
+// writeHidden writes JSON whose strings hold a secret somewhere, with random escapes.
+func writeHidden(random *rand.Rand, depth int, secret func() string) string {
+	quote := func(text string) string {
+		var out strings.Builder
+		for _, c := range text {
+			switch {
+			case c == '"' || c == '\\' || c < ' ' || random.IntN(4) == 0 && c < 0x10000:
+				fmt.Fprintf(&out, `\u%04x`, c)
+			case c == '/' && random.IntN(2) == 0:
+				out.WriteString(`\/`)
+			default:
+				out.WriteRune(c)
+			}
+		}
+		return `"` + out.String() + `"`
+	}
+	switch kind := random.IntN(4); {
+	case depth > 0 && kind == 0:
+		return "[" + writeHidden(random, depth-1, secret) + " ,\n" + writeHidden(random, depth-1, secret) + "]"
+	case depth > 0:
+		name := []string{"a", "path", "uri", "é<", secret()}[random.IntN(5)]
+		return "{" + quote(name) + " \t: " + writeHidden(random, depth-1, secret) + `,"n":-1.50e+3}`
+	}
+	return quote(secret())
+}
+
+// No place in a string and no escape hides a known secret, a user of a URL, or a token of a URL.
+func TestSecretsInAnyString(t *testing.T) {
+	const known = `kn&own"s3cr`
+	random := rand.New(rand.NewPCG(1, 2))
+	around := []string{"", " ", "é", "\n", "<", "\\", `"`, "x ", "&", "{", ", ", "a/b "}
+	secret := func() string {
+		text := []string{
+			known, "https://us3r:pas/sw0rd@h/", "wss://us3r@h", "https://h/a/T024s3cr?x=1", "https://h/?q=pas%20sw0rd",
+			"https://h/<T024s3cr>",
+		}[random.IntN(6)]
+		return around[random.IntN(len(around))] + text + around[random.IntN(len(around))]
+	}
+	for range 20_000 {
+		text := writeHidden(random, random.IntN(5), secret)
+		got := redactOther(text, known)
+		var decoded any
+		if err := json.Unmarshal([]byte(got), &decoded); err != nil {
+			t.Fatalf("%s became %s: %v", text, got, err)
+		}
+		for _, leak := range []string{"s3cr", "us3r", "sw0rd"} {
+			if strings.Contains(got, leak) || strings.Contains(fmt.Sprintf("%q", decoded), leak) {
+				t.Fatalf("%s became %s", text, got)
+			}
+		}
+	}
+}
+
+// FuzzOtherFiles checks that redaction keeps JSON valid, and leaves no known secret.
+func FuzzOtherFiles(f *testing.F) {
+	for _, seed := range []string{
+		`{"url":"https://x.example/a\u0026b1"}`, `["\ud800", {"uri": "/a?b=c#d"}]`, `{"path":"\\nretry2/\\u0041/[a-z]?x=1"}`,
+		`"a://b:c/d@e?f#g=h"`, `{"a":"uri=[/b/c1d2e3]"}`, `{"url":"/x`, "1\n{}\nx",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got := redactOther(text, `kn&own"s3cr`)
+		if json.Valid([]byte(text)) && !json.Valid([]byte(got)) {
+			t.Fatalf("%q became %q", text, got)
+		}
+		if strings.Contains(got, `kn&own"s3cr`) {
+			t.Fatalf("%q is in %q", `kn&own"s3cr`, got)
+		}
+	})
+}
