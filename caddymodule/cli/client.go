@@ -76,7 +76,7 @@ func sendAdmin(
 		watched.end()
 		return nil, err
 	}
-	resp.Body = watched.body(resp.Body)
+	resp.Body = watched.body(resp)
 	if resp.StatusCode >= 400 {
 		return nil, admin.readError(path, resp)
 	}

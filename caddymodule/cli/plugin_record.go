@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -157,7 +158,7 @@ func (sum *recordedSum) copy(w io.Writer, recording io.Reader) error {
 			return nil
 		}
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 			return errors.New("the relay ended the recording; check whether the relay is running")
 		case err != nil:
 			return err

@@ -15,17 +15,17 @@ import (
 func redactFile(content []byte, known *strings.Replacer, isConfig bool) []byte {
 	r := &redactor{} // What it collects is in no configuration, so no other file has to be searched for it.
 	value := func(text, name string) string {
-		if text = known.Replace(text); isConfig {
-			return text
+		if isConfig {
+			return known.Replace(text)
 		}
-		return r.member(text, name)
+		return r.member(known.Replace(unescape(text)), name) // JSON may be quoted in JSON
 	}
 	if json.Valid(content) {
 		return mapJSON(content, value)
 	}
 	var out, raw []byte
 	flush := func() {
-		out = append(out, value(unescape(known.Replace(string(raw))), "")...)
+		out = append(out, value(known.Replace(string(raw)), "")...)
 		raw = nil
 	}
 	for line := range bytes.Lines(content) {

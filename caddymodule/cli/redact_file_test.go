@@ -33,7 +33,8 @@ func TestEscapesInOtherFiles(t *testing.T) {
 		{`{"request_uri":"/a b/T024BE7LD"}`, `{"request_uri":"/a b/[redacted]"}`},
 		{`{"paths":["/a",{"x":1},"/T024BE7LD"]}`, `{"paths":["/a",{"x":1},"/[redacted]"]}`},
 		{`{"by":{"/ws/T024BE7LD":1,"/ws/T024BE7LE":1e400}}`, `{"by":{"/ws/[redacted]":1,"/ws/[redacted] 2":1e400}}`},
-		{`{"body":"{\"url\":\"/x\\u0026T024BE7LD\"}"}`, `{"body":"{\"url\":\"/[redacted]\"}"}`},
+		{`{"body":"{\"url\":\"/x\\u0026T024BE7LD\"}"}`, `{"body":"{\"url\":\"/x&[redacted]\"}"}`},
+		{`{"error":"payload {\"hook\":\"https:\\/\\/user:pw1@x.example\\/T024BE7LD\"}"}`, `{"error":"payload {\"hook\":\"https://[redacted]:[redacted]@x.example/[redacted]\"}"}`},
 		{`{"from":"oci://ghcr.io/a/plugin123@sha256:0123456789abcdef"}`, `{"from":"oci://ghcr.io/a/plugin123@sha256:0123456789abcdef"}`},
 		{`{"n":12345678901234567890.0,"help":"https://x.example/docs/redis.md#sentinel"}`, `{"n":12345678901234567890.0,"help":"https://x.example/docs/redis.md#sentinel"}`},
 		// Lines that were cut, and text, are redacted as they are.
@@ -60,6 +61,7 @@ func TestKnownSecretsInOtherFiles(t *testing.T) {
 	for _, text := range []string{
 		`{"a":"x s\u00263cr\"et< y"}`, `{"s&3cr\"et<":1}`, `{"a":"{\"b\":\"s&3cr\\\"et<\"}"}`,
 		`{"a":"{\"b\":\"s\\u00263cr\\\"et\\u003c\"}"}`, `{"a":"s\u00263cr\"et\u003c`, `{"a":"\u0073&3cr\"et<`,
+		`{"a":"{\"b\":\"s\\u0026\\u0033cr\\\"et\\u003c\"}"}`,
 		`{"a":[1,1234567890]}`, `{"a":"1234567890"}`,
 	} {
 		got := redactOther(text, `s&3cr"et<`, "1234567890")

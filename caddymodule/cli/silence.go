@@ -113,10 +113,11 @@ func (w *silenceWatch) failure(err error) error {
 	return w.admin.unreachable(err)
 }
 
-// body returns the body of a response. A stream may be silent and of any length.
-func (w *silenceWatch) body(body io.ReadCloser) io.ReadCloser {
+// body returns the body of a response. A stream may be silent and of any length; an error is none.
+func (w *silenceWatch) body(resp *http.Response) io.ReadCloser {
 	w.timer.Stop()
-	return &watchedBody{ReadCloser: body, watch: w, stream: isStream(w.path), left: maxResponseBytes}
+	stream := isStream(w.path) && resp.StatusCode < http.StatusBadRequest
+	return &watchedBody{ReadCloser: resp.Body, watch: w, stream: stream, left: maxResponseBytes}
 }
 
 // maxResponseBytes bounds a response that is no stream. The longest are pages of 1,000 connections or groups, the

@@ -63,7 +63,7 @@ func TestSilenceEndsARequest(t *testing.T) {
 				err = watch.failure(err)
 			} else {
 				var v any
-				body := watch.body(resp.Body)
+				body := watch.body(resp)
 				err = decodeResponse(place.address, path, body, &v)
 				_ = body.Close()
 			}
@@ -100,7 +100,7 @@ func TestResponsesAreBounded(t *testing.T) {
 	source := &endless{}
 	place := adminAddress{"localhost:2019", "from --address"}
 	watch := watchSilence(t.Context(), place, http.MethodGet, "/edgerelay/status")
-	body := watch.body(source)
+	body := watch.body(&http.Response{StatusCode: http.StatusOK, Body: source})
 	body.(*watchedBody).left = 1 << 20
 	var v any
 	err := decodeResponse("localhost:2019", "/edgerelay/status", body, &v)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -45,21 +46,23 @@ func TestHealthOfAStalledResponse(t *testing.T) {
 
 // An error whose body does not end comes from a silent relay, not from another program.
 func TestStalledErrorsAreSilences(t *testing.T) {
-	place := adminAddress{stalledSite(t, http.StatusConflict), "from --address"}
-	watch := watchSilence(t.Context(), place, http.MethodGet, "/edgerelay/doctor")
-	watch.limit = 50 * time.Millisecond
-	req, err := http.NewRequestWithContext(watch.ctx, http.MethodGet, "http://"+place.address+"/edgerelay/doctor", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body = watch.body(resp.Body)
-	err = place.readError("/edgerelay/doctor", resp)
-	if exitCode(err) != exitUnreachable || !strings.Contains(err.Error(), "no response within 50ms") {
-		t.Errorf("error %v (exit code %d)", err, exitCode(err))
+	for _, path := range []string{"/edgerelay/doctor", "/edgerelay/plugins/p/recording"} {
+		place := adminAddress{stalledSite(t, http.StatusConflict), "from --address"}
+		watch := watchSilence(t.Context(), place, http.MethodGet, path)
+		watch.limit = 50 * time.Millisecond
+		req, err := http.NewRequestWithContext(watch.ctx, http.MethodGet, "http://"+place.address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body = watch.body(resp)
+		err = place.readError(path, resp)
+		if exitCode(err) != exitUnreachable || !strings.Contains(err.Error(), "no response within 50ms") {
+			t.Errorf("%s: error %v (exit code %d)", path, err, exitCode(err))
+		}
 	}
 }
 
@@ -73,6 +76,7 @@ func TestRecordingErrors(t *testing.T) {
 		{"end", "", strings.NewReader("{}\n")},
 		{"cut line", "the relay ended the recording", strings.NewReader("{}\n{")},
 		{"cut response", "the relay ended the recording", io.MultiReader(strings.NewReader("{}\n{"), failing{io.ErrUnexpectedEOF})},
+		{"reset connection", "the relay ended the recording", failing{&net.OpError{Op: "read", Err: syscall.ECONNRESET}}},
 		{"long line", "a line has more than 128 MiB", &endless{}},
 		{"other error", silent.Error(), failing{silent}},
 	} {

@@ -39,6 +39,8 @@ type Host struct {
 	self       reporter
 	watching   sync.WaitGroup
 	background sync.WaitGroup // short work with the storage
+	// taken counts the messages that the layer has taken.
+	taken atomic.Uint64
 	// earlierTimeout is the constant of the same name. Tests replace it.
 	earlierTimeout time.Duration
 

@@ -13,8 +13,9 @@ const (
 	// maxPublishing bounds the messages of plugins that wait for the channel layer. Further ones are dropped.
 	maxPublishing  = 4096
 	publishTimeout = 5 * time.Second
-	// earlierTimeout bounds the wait of an alarm for the earlier messages of its plugin. It is longer than publishTimeout:
-	// one message that the layer does not take fails no alarm.
+	// earlierTimeout is the time after which an alarm that waits for the earlier messages of its plugin fails, if the
+	// layer has taken no message of any plugin. It is longer than publishTimeout: one message that the layer does not take
+	// fails no alarm.
 	earlierTimeout = 2 * publishTimeout
 )
 
@@ -74,6 +75,7 @@ func (h *Host) publishCounted(ctx context.Context, plugin string, count *sentCou
 		return err
 	}
 	count.published.Add(1)
+	h.taken.Add(1)
 	if receipt.OverCapacity > 0 {
 		count.mailboxFull.Add(uint64(receipt.OverCapacity))
 		h.log.Warn("plugin's message dropped by full mailboxes", "plugin", plugin, "group", m.Group,
@@ -85,8 +87,8 @@ func (h *Host) publishCounted(ctx context.Context, plugin string, count *sentCou
 
 // Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended sooner
 // would lose them if the node died in between. They follow the messages that the plugin has published before. After an
-// error, also one of the channel layer, the alarm fires again. If the earlier messages take too long, it has published
-// none of its own.
+// error, also one of the channel layer, the alarm fires again. If the layer takes none of the earlier messages, it has
+// published none of its own.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -106,12 +108,19 @@ func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) e
 	})
 }
 
-// awaitEarlier waits until the messages that a plugin has queued so far have been published, or could not be.
+// awaitEarlier waits until the messages that a plugin has queued so far have been published, or could not be. It fails
+// only while the layer takes no messages: behind many of another plugin, the alarm is late.
 func (h *Host) awaitEarlier(ctx context.Context, count *sentCounters) error {
-	ctx, cancel := context.WithTimeout(ctx, h.earlierTimeout)
-	defer cancel()
-	if err := count.await(ctx, count.queued.Load()); err != nil {
-		return fmt.Errorf("wait for the plugin's earlier messages in the queue for the channel layer: %w", err)
+	for number := count.queued.Load(); ; {
+		before := h.taken.Load()
+		waiting, cancel := context.WithTimeout(ctx, h.earlierTimeout)
+		err := count.await(waiting, number)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || h.taken.Load() == before {
+			return fmt.Errorf("wait for the plugin's earlier messages in the queue for the channel layer: %w", err)
+		}
 	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/plugins"
 	"github.com/edgerelay/edgerelay/relay"
 	layer "github.com/edgerelay/edgerelay/relay/layer/memory"
@@ -199,6 +200,37 @@ func TestAlarmFailsBehindMessagesThatHang(t *testing.T) {
 	texts[<-l.texts]++
 	if texts["of another"] != 1 || texts["namepayload"] != 1 || len(l.texts) != 0 {
 		t.Errorf("published %v, and %d more", texts, len(l.texts))
+	}
+}
+
+// An alarm waits for a message behind those of another plugin as long as the layer takes messages. It would fail each
+// time behind a plugin that keeps the queue long.
+func TestAlarmWaitsBehindABusyPlugin(t *testing.T) {
+	s := newSite(t)
+	s.alarming()
+	slow := slowLayer{layer.NewLayer().Broker(), make(chan string), make(chan error)}
+	if err := s.hub.SetBroker(t.Context(), slow); err != nil {
+		t.Fatal(err)
+	}
+	s.earlierTimeout = 500 * time.Millisecond
+	const busy = 30
+	for range busy {
+		s.enqueue("other", &plugins.Action{Group: "g", Type: "t", Payload: []byte("busy")})
+	}
+	s.enqueue("p", &plugins.Action{Group: "g", Type: "t", Payload: []byte("earlier")})
+	ended := make(chan error, 1)
+	go func() { ended <- s.Alarm(context.Background(), "p", "name", []byte("payload")) }()
+	for began := time.Now(); ; {
+		select {
+		case <-slow.texts:
+			testkit.Pause(nil, s.earlierTimeout/10) // a message takes this time, and all of them three times the limit
+			slow.results <- nil
+		case err := <-ended:
+			if took := time.Since(began); err != nil || took < busy*s.earlierTimeout/10 {
+				t.Errorf("the alarm ended after %v with %v", took, err)
+			}
+			return
+		}
 	}
 }
 

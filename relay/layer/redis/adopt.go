@@ -15,6 +15,9 @@ import (
 const (
 	// lateEmitters is how long emitters may take from reading a group's members to sending.
 	lateEmitters = 200 * time.Millisecond
+	// ownAfter is the time after this node's membership from which an event of a dead node's mailbox is in this node's own
+	// one, too: more than usualEmitterLag, and than clocks of emitters and nodes usually differ.
+	ownAfter = 10 * time.Second
 	// adoptAttempts is the number of times that a mailbox may change while it is taken.
 	adoptAttempts = 10
 )
@@ -133,7 +136,8 @@ func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 }
 
 // missed returns the events that clients of this node did not get, because the node was not a member at that time. Later
-// events are in its own mailbox, too. From there, peers get them as well, unless clients had them before.
+// events, by clocks that may differ, are in its own mailbox, too. From there, peers get them as well, unless clients had
+// them before.
 func (m *memberships) missed(events []relay.Event, dead string) []relay.Event {
 	m.mu.Lock()
 	var missed []relay.Event
@@ -142,7 +146,7 @@ func (m *memberships) missed(events []relay.Event, dead string) []relay.Event {
 		if g == nil || !g.InPlace() || p == nil || p.recent == nil {
 			continue
 		}
-		if events[i].Position.Micros > p.since.Add(clockSlack+m.broker.emitterLag).UnixMicro() {
+		if events[i].Position.Micros > p.since.Add(ownAfter).UnixMicro() {
 			continue
 		}
 		if slices.ContainsFunc(p.before, func(b member) bool { return receiver(b.channel) == dead }) {
