@@ -19,7 +19,9 @@ func (s *session) profileMemory(when string) error {
 	if s.tls {
 		kind = "tls"
 	}
-	for suffix, what := range map[string]string{"heap.pprof": "heap", "memstats.txt": "heap?debug=1", "goroutines.txt": "goroutine?debug=1"} {
+	for suffix, what := range map[string]string{
+		"heap.pprof": "heap", "memstats.txt": "heap?debug=1", "goroutines.txt": "goroutine?debug=1",
+	} {
 		name := fmt.Sprintf("%s-%s-%s-%d.%s", s.sys.name, when, kind, s.clients, suffix)
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {

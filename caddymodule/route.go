@@ -171,7 +171,8 @@ func (rt *Route) compile(app *App) (err error) {
 	if rt.pattern, err = channels.ParsePattern(rt.Path); err != nil {
 		return err
 	}
-	if len(rt.Groups) == 0 && rt.backend() == nil && rt.Function == nil && rt.servesSockets() && (rt.Messages == nil || rt.Messages.Action != "subscribe") {
+	if len(rt.Groups) == 0 && rt.backend() == nil && rt.Function == nil && rt.servesSockets() &&
+		(rt.Messages == nil || rt.Messages.Action != "subscribe") {
 		return fmt.Errorf("groups are missing; name at least one, such as 'groups news'")
 	}
 	if rt.groups, err = rt.templates("groups", rt.Groups); err != nil {

@@ -69,7 +69,8 @@ func ReadPublication(body io.Reader) (p Publication, status int, err error) {
 		return p, http.StatusRequestEntityTooLarge, fmt.Errorf("body longer than %d bytes", MaxPublicationBytes)
 	}
 	if err != nil {
-		return p, http.StatusBadRequest, fmt.Errorf(`invalid body; use {"group": "…", "data": <JSON>}, with a type if the message has one: %w`, err)
+		return p, http.StatusBadRequest,
+			fmt.Errorf(`invalid body; use {"group": "…", "data": <JSON>}, with a type if the message has one: %w`, err)
 	}
 	if err := relay.CheckGroup(p.Group); err != nil {
 		return p, http.StatusBadRequest, err

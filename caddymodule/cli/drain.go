@@ -44,7 +44,8 @@ func drainCommand() *cobra.Command {
 		RunE: runE(func(ctx context.Context, _ []string) error { return o.run(ctx) }),
 	}
 	cmd.Flags().StringVar(&o.duration, "duration", "", "spread the evictions over this time; 0s: all at once")
-	cmd.Flags().Float64Var(&o.rate, "rate", 0, "maximum of evictions a second; 0: no maximum, at the pace of --duration or the configuration")
+	cmd.Flags().Float64Var(&o.rate, "rate", 0,
+		"maximum of evictions a second; 0: no maximum, at the pace of --duration or the configuration")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait until all clients have disconnected")
 	cmd.Flags().BoolVar(&o.status, "status", false, "show the progress of the drain")
 	cmd.Flags().BoolVar(&o.cancel, "cancel", false, "accept clients again; clients not yet evicted stay connected")

@@ -49,7 +49,9 @@ func addSortFlag(cmd *cobra.Command, orders ...string) *string {
 
 // collectPages gets pages of a list until there are limit entries, or all. take stores the entries of a page. It
 // returns their number, and the parameter after for the next page; "" is the last.
-func collectPages[P any](ctx context.Context, address, path string, q url.Values, limit int, take func(*P) (entries int, next string)) error {
+func collectPages[P any](ctx context.Context, address, path string, q url.Values, limit int,
+	take func(*P) (entries int, next string),
+) error {
 	if limit < 1 {
 		return usageErrorf("--limit: invalid number %d; use at least 1", limit)
 	}

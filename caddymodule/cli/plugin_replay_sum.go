@@ -114,7 +114,10 @@ func (r *replay) writeSum() {
 func shortTime(ns int64) time.Duration { return time.Duration(ns).Round(100 * time.Nanosecond) }
 
 func (r *replay) writeJSONSum() {
-	sum := replaySum{Events: r.events, Ticks: r.ticks, Missed: r.missed, Skipped: r.skipped, Differ: r.differ, Engine: plugins.CurrentEngine()}
+	sum := replaySum{
+		Events: r.events, Ticks: r.ticks, Missed: r.missed, Skipped: r.skipped, Differ: r.differ,
+		Engine: plugins.CurrentEngine(),
+	}
 	for _, v := range r.versions {
 		spread := func(d *distribution, unit float64) replaySpread {
 			return replaySpread{

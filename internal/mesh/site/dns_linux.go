@@ -104,7 +104,10 @@ func (d *DNS) respond(request []byte) ([]byte, error) {
 	addrs, err := d.answer()
 	d.mu.Unlock()
 	q := m.Questions[0]
-	m.Header = dnsmessage.Header{ID: m.ID, Response: true, Authoritative: true, RecursionDesired: m.RecursionDesired, RecursionAvailable: true}
+	m.Header = dnsmessage.Header{
+		ID: m.ID, Response: true, Authoritative: true,
+		RecursionDesired: m.RecursionDesired, RecursionAvailable: true,
+	}
 	m.Answers, m.Authorities, m.Additionals = nil, nil, nil
 	switch {
 	case err != nil:

@@ -242,7 +242,8 @@ func (n *Node) remember() { n.counted = n.Counters() }
 // the other node.
 func (n *Node) Connections() map[netip.Addr]int {
 	n.site.t.Helper()
-	out, err := n.NS().Command("ss", "-Htn", "state", "established", "( sport = :80 or sport = :443 or dport = :80 or dport = :443 )").Output()
+	out, err := n.NS().Command("ss", "-Htn", "state", "established",
+		"( sport = :80 or sport = :443 or dport = :80 or dport = :443 )").Output()
 	if err != nil {
 		n.site.t.Errorf("ss: %v", err)
 	}

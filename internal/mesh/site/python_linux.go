@@ -113,7 +113,9 @@ func (p *pythonNode) announceGroups() {
 		testkit.Eventually(p.site.t, "a connection to the Python node", func() error {
 			time.Sleep(100 * time.Millisecond) // each attempt costs a request
 			list, err := n.Peers()
-			if err == nil && !slices.ContainsFunc(list, func(o Peer) bool { return o.URL == "http://"+p.Host() && o.State == "connected" }) {
+			if err == nil && !slices.ContainsFunc(list, func(o Peer) bool {
+				return o.URL == "http://"+p.Host() && o.State == "connected"
+			}) {
 				err = fmt.Errorf("%s has %+v", n.Name, list)
 			}
 			return err

@@ -6,7 +6,8 @@ import (
 )
 
 // Install is the remedy for a missing program or Python package.
-const Install = "apt-get install --yes redis-server daphne python3-channels-redis python3-aiohttp python3-jwt nginx-light uwsgi-core uwsgi-plugin-python3"
+const Install = "apt-get install --yes redis-server daphne python3-channels-redis python3-aiohttp python3-jwt " +
+	"nginx-light uwsgi-core uwsgi-plugin-python3"
 
 // Program returns the path of an installed program. For a missing program it ends the test with the install command.
 func Program(t testing.TB, name string) string {
