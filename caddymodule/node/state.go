@@ -12,6 +12,10 @@ import (
 	"github.com/edgerelay/edgerelay/relay/state"
 )
 
+// alarmsSettle is the time after a start in which a node with peers leaves alarms to the nodes that have run before: the
+// messages of an alarm are lost for clients of a peer without a link.
+const alarmsSettle = 3 * time.Second
+
 // alarmsCloseTimeout bounds the wait for alarms that are being processed when the relay stops or the state moves.
 const alarmsCloseTimeout = 2 * time.Second
 
@@ -120,9 +124,13 @@ func (s *State) replace(c *Config) (former func(), err error) {
 	}
 	former = s.detach()
 	s.store, s.connection, s.place = state.Open(layer, c.State.Limits, s.node.Log), connection, place
-	s.alarms = state.Schedule(s.store, state.AlarmSettings{
+	settings := state.AlarmSettings{
 		Plugins: func() []string { return *s.withAlarms.Load() }, Fire: s.fire, Log: s.node.Log,
-	})
+	}
+	if c.Backplane != nil {
+		settings.Settle = alarmsSettle
+	}
+	s.alarms = state.Schedule(s.store, settings)
 	s.use(s.store)
 	return former, nil
 }

@@ -32,6 +32,9 @@ type AlarmSettings struct {
 	Plugins func() []string
 	// Fire has a plugin process an alarm. After an error, the alarm fires again later.
 	Fire func(ctx context.Context, plugin, name string, payload []byte) error
+	// Settle is the time from Schedule on in which only alarms fire that this node has set since. A node that has just
+	// started may not reach the receivers of a message yet.
+	Settle time.Duration
 	// Lease replaces that of the store's limits.
 	Lease time.Duration
 	// Concurrent is the number of alarms of a plugin that fire at the same time on a node. Default: 16.
@@ -46,6 +49,7 @@ type AlarmSettings struct {
 type Alarms struct {
 	store    *Store
 	settings AlarmSettings
+	settled  time.Time       // since when alarms of any node fire
 	ctx      context.Context // of functions that process alarms
 	abort    context.CancelFunc
 	stopping chan struct{}
@@ -92,7 +96,7 @@ func Schedule(s *Store, settings AlarmSettings) *Alarms {
 	}
 	a := &Alarms{
 		store: s, settings: settings, lines: map[string]*line{}, wake: make(chan struct{}, 1),
-		stopping: make(chan struct{}),
+		stopping: make(chan struct{}), settled: time.Now().Add(settings.Settle),
 	}
 	a.ctx, a.abort = context.WithCancel(context.Background())
 	hint := a.hint
@@ -158,7 +162,7 @@ func (a *Alarms) step() time.Duration {
 	for _, plugin := range plugins {
 		l := a.lines[plugin]
 		if l == nil {
-			l = &line{}
+			l = &line{next: a.settled}
 		}
 		kept[plugin] = l
 		switch {
@@ -188,6 +192,12 @@ func (a *Alarms) claim(plugin string, l *line, now time.Time) {
 		l.claiming = false
 		l.firing += len(res.claims)
 		l.plan(&res, now, len(res.claims) == limit)
+		if l.next.Before(a.settled) {
+			l.next = a.settled
+			if len(l.own) > 0 && l.own[0].Before(l.next) {
+				l.next = l.own[0]
+			}
+		}
 		for _, c := range res.claims {
 			a.running.Go(func() { a.fire(l, &firing{a, plugin, c, r.token, lease}, now) })
 		}

@@ -60,6 +60,27 @@ func TestAlarmsFireOnceInTime(t *testing.T) {
 	})
 }
 
+// A node that has just started fires its own alarms in time. Alarms that are due already come later.
+func TestAlarmsOfOthersWaitAfterAStart(t *testing.T) {
+	const settle = time.Second
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		want(t, s, &Request{Op: AlarmSet, Key: "other", At: time.Now()}, OK, "")
+		list := make(chan fired, 10)
+		began := time.Now()
+		a := Schedule(s, AlarmSettings{
+			Settle: settle, Plugins: func() []string { return []string{"game"} },
+			Fire: func(_ context.Context, _, name string, _ []byte) error {
+				list <- fired{name: name}
+				return nil
+			},
+		})
+		t.Cleanup(func() { a.Close(context.Background()) })
+		if f := next(t, list); f.name != "other" || time.Since(began) < settle {
+			t.Errorf("%s fired %v after the start, want other after %v", f.name, time.Since(began), settle)
+		}
+	})
+}
+
 func TestReplacedAndCancelledAlarmsDoNotFire(t *testing.T) {
 	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
 		_, list := schedule(t, s, "a", 0)
