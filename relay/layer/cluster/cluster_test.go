@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -133,11 +134,14 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "the events", func() bool { return len(sink.Events()) == len(groups) })
-	for _, addr := range c.TLS {
-		if !strings.Contains(b.Health().Detail, addr) {
-			t.Errorf("not connected to %s: %s", addr, b.Health().Detail)
+	testkit.Eventually(t, "connections to all nodes", func() error {
+		for _, addr := range c.TLS {
+			if !strings.Contains(b.Health().Detail, addr) {
+				return fmt.Errorf("not connected to %s: %s", addr, b.Health().Detail)
+			}
 		}
-	}
+		return nil
+	})
 	elsewhere := redisnet.TLS{Cert: files.ClientCert, Key: files.ClientKey}
 	s.TLS = elsewhere.Config
 	stranger := newBroker(t, s)

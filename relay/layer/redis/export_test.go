@@ -46,6 +46,16 @@ func (b *Broker) EndBatchesAtFormer(sink relay.Sink) {
 	r.atFormer().readAll(true)
 }
 
+// StartWithoutBeats starts a Broker that only places memberships.
+func (b *Broker) StartWithoutBeats() error {
+	return b.life.Start("redis", func(ctx context.Context) {
+		b.ctx = ctx
+		for _, r := range b.members.hosts {
+			b.life.Go(func() { r.run(ctx) })
+		}
+	})
+}
+
 // Missed returns the times of those events in a dead node's mailbox that clients missed, from the membership in a group
 // on.
 func (b *Broker) Missed(group, dead string, times ...time.Duration) (missed []time.Duration) {

@@ -73,6 +73,7 @@ type hostBeat struct {
 	host    int
 	missed  map[string]time.Time // by receiver: when the beat was first missing; of the host's goroutine
 	warned  atomic.Bool          // the user may not use the keys
+	begun   atomic.Bool          // there was a beat
 	changed chan struct{}
 	roster  roster
 	stop    context.CancelFunc
@@ -146,7 +147,21 @@ func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
 	pipe.SAdd(ctx, h.rosterKey(), own)
 	h.setBeat(ctx, pipe, on.host)
 	_, err := pipe.Exec(ctx)
+	if err == nil {
+		on.begun.Store(true)
+	}
 	return err
+}
+
+// begin beats for the first time, unless that is done: a node that joins a group later takes members without a beat for
+// dead, and marks a gap.
+func (h *heartbeat) begin(ctx context.Context, host int) error {
+	if on := h.hosts[host]; !on.begun.Load() {
+		if err := h.beat(ctx, on); err != nil && !redisnet.IsReply(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // setBeat adds the command that writes this node's beat. With a history the beat says how well the mailbox is read.

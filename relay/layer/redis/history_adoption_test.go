@@ -126,3 +126,18 @@ func TestOnlyEventsBeforeAMembershipAreMissed(t *testing.T) {
 		t.Errorf("missed %v, want %v", got, ages[:3])
 	}
 }
+
+// A node beats before it is a member of a group with a history: another node would take it for dead, and mark a gap.
+func TestBeatComesBeforeMembership(t *testing.T) {
+	server := peers.StartRedis(t)
+	k := newKeeper(t, settings(server))
+	if err := k.StartWithoutBeats(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Crash() })
+	k.join(t, "g")
+	channel, _ := k.Keys()
+	if server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) != int64(1) {
+		t.Error("the node is a member, and not among the nodes")
+	}
+}

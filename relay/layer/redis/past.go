@@ -188,6 +188,9 @@ func (r *reconciler) arrive(ctx context.Context, tasks []reconcile.Task[string],
 	if _, err := look.Exec(ctx); err != nil && !redisnet.IsReply(err) {
 		return err
 	}
+	if err := b.beats.begin(ctx, r.host); err != nil {
+		return err
+	}
 	nodes, err := b.beats.nodesFor(ctx, r.host, arrivals)
 	if err != nil && !redisnet.IsReply(err) {
 		return err
