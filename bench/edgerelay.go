@@ -64,7 +64,8 @@ func startEdgerelay(_ context.Context, s setup, withRedis bool) (_ *running, err
 	file := filepath.Join(s.dir, "Caddyfile")
 	conf := strings.NewReplacer("{{admin}}", admin, "{{layer}}", layer, "{{auth}}", cmp.Or(s.auth, "none"), "{{plugin}}",
 		s.plugin.block(), "{{history}}", s.history.block(), "{{compression}}", s.deflate.block(),
-		"{{route}}", s.route.block(), "{{site}}", site, "{{tls}}", certLine, "{{servers}}", s.front.servers(socket), "{{bind}}", bindLine(socket)).Replace(edgerelayCaddyfile)
+		"{{route}}", s.route.block(), "{{site}}", site, "{{tls}}", certLine,
+		"{{servers}}", s.front.servers(socket), "{{bind}}", bindLine(socket)).Replace(edgerelayCaddyfile)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return nil, fmt.Errorf("write the Caddyfile: %w", err)
 	}

@@ -51,7 +51,8 @@ func plans() map[string]*plan {
 		"full": {
 			systems: all, clients: []int{100, 1000, 5000, 19000}, sizes: []int{300, 2048}, reps: 2,
 			seconds: 4, work: 0.6, paced: true, fifty: true, idleAt: 10_000, idleTLS: true, drain: true, beside: 5000,
-			storm: 10_000, plugins: true, history: true, idleHistory: 10_000, resume: 10_000, routes: true, doors: true, idleRoutes: 10_000,
+			storm: 10_000, plugins: true, history: true, idleHistory: 10_000, resume: 10_000,
+			routes: true, doors: true, idleRoutes: 10_000,
 			deflate: true, idleDeflate: 10_000, settle: 12 * time.Second,
 		},
 		"short": {

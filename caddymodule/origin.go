@@ -19,7 +19,8 @@ import (
 // own.
 var siteSchemes = []string{"https", "http"}
 
-// schemesWithoutOrigin are schemes that no Origin header has: most are of no page, and the others have the origin "null".
+// schemesWithoutOrigin are schemes that no Origin header has: most are of no page, and the others have the origin
+// "null".
 var schemesWithoutOrigin = []string{"ws", "wss", "ftp", "unix", "uwsgi", "data", "blob", "about", "javascript"}
 
 var validScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)

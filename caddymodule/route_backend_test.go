@@ -87,7 +87,8 @@ func TestBackendSubscribesBeforeTheUpgrade(t *testing.T) {
 	t.Cleanup(backend.Close)
 	redis, s := peers.StartRedis(t), newSite(t)
 	link := testkit.StartProxy(t, redis.Addr)
-	s.mustLoad("auth none\nchannel_layer redis redis://"+link.Addr, "edgerelay {\nroute /ws/ {\nmessages backend "+backend.URL+"\n}\n}")
+	s.mustLoad("auth none\nchannel_layer redis redis://"+link.Addr,
+		"edgerelay {\nroute /ws/ {\nmessages backend "+backend.URL+"\n}\n}")
 	link.Slow(20 * time.Millisecond)
 	defer link.Slow(0)
 	for n := range 3 {

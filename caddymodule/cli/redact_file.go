@@ -131,8 +131,8 @@ const pathNames = `(?:path|route|uri|url)s?`
 var (
 	// pathMember matches names of members that hold paths or URLs.
 	pathMember = regexp.MustCompile(`(?i)` + pathNames + `$`)
-	// namedPaths match paths, or patterns of them, in text: quoted, in a list, and bare. The first group stays. A quoted
-	// one ends at a quote without a backslash, at a line break or with the text, which may have been cut.
+	// namedPaths match paths, or patterns of them, in text: quoted, in a list, and bare. The first group stays. A
+	// quoted one ends at a quote without a backslash, at a line break or with the text, which may have been cut.
 	namedPaths = []*regexp.Regexp{
 		regexp.MustCompile(`(?i)(` + pathNames + `\\*["']?\s*[:=]\s*\\*")((?:[^"\\\n]|\\[^\n])*)`),
 		regexp.MustCompile(`(?i)(` + pathNames + `\\*["']?\s*[:=]\s*\[)([^\]]*)`),
@@ -242,7 +242,9 @@ func (r *redactor) pathParts(path string) string {
 				if out := withoutToken(word, func(text string) bool { return looksSecret("", text) }); out != word {
 					return out
 				}
-				return pathRuns.ReplaceAllStringFunc(word, func(run string) string { return withoutToken(run, looksToken) })
+				return pathRuns.ReplaceAllStringFunc(word, func(run string) string {
+					return withoutToken(run, looksToken)
+				})
 			})
 		}
 	}

@@ -37,8 +37,8 @@ const (
 	readSilence = 30 * time.Second
 	// searchSilence bounds the search for secrets, which reads whole support bundles.
 	searchSilence = 2 * time.Minute
-	// changeSilence bounds changes of plugins: the node waits for the lock of the storage, compiles a module for as long as
-	// its configuration lets it, and runs its samples.
+	// changeSilence bounds changes of plugins: the node waits for the lock of the storage, compiles a module for as
+	// long as its configuration lets it, and runs its samples.
 	changeSilence = plugins.MaxCompileTime + 3*time.Minute
 )
 

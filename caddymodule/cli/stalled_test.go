@@ -75,8 +75,14 @@ func TestRecordingErrors(t *testing.T) {
 	}{
 		{"end", "", strings.NewReader("{}\n")},
 		{"cut line", "the relay ended the recording", strings.NewReader("{}\n{")},
-		{"cut response", "the relay ended the recording", io.MultiReader(strings.NewReader("{}\n{"), failing{io.ErrUnexpectedEOF})},
-		{"reset connection", "the relay ended the recording", failing{&net.OpError{Op: "read", Err: syscall.ECONNRESET}}},
+		{
+			"cut response", "the relay ended the recording",
+			io.MultiReader(strings.NewReader("{}\n{"), failing{io.ErrUnexpectedEOF}),
+		},
+		{
+			"reset connection", "the relay ended the recording",
+			failing{&net.OpError{Op: "read", Err: syscall.ECONNRESET}},
+		},
 		{"long line", "a line has more than 128 MiB", &endless{}},
 		{"other error", silent.Error(), failing{silent}},
 	} {

@@ -97,8 +97,8 @@ type RedisPool struct {
 // placeholder is a placeholder in a prefix.
 var placeholder = regexp.MustCompile(`\{(env|file)\.[^{}]+\}`)
 
-// prefixIn replaces the placeholders of a prefix. Other braces are a part of it, such as the hash tag of a cluster behind
-// a proxy.
+// prefixIn replaces the placeholders of a prefix. Other braces are a part of it, such as the hash tag of a cluster
+// behind a proxy.
 func prefixIn(replaced *placeholders.Replacer, prefix string) string {
 	return placeholder.ReplaceAllStringFunc(prefix, func(found string) string { return replaced.In("prefix", found) })
 }

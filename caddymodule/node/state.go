@@ -12,8 +12,8 @@ import (
 	"github.com/edgerelay/edgerelay/relay/state"
 )
 
-// alarmsSettle is the time after a start in which a node with peers leaves alarms to the nodes that have run before: the
-// messages of an alarm are lost for clients of a peer without a link.
+// alarmsSettle is the time after a start in which a node with peers leaves alarms to the nodes that have run before:
+// the messages of an alarm are lost for clients of a peer without a link.
 const alarmsSettle = 3 * time.Second
 
 // alarmsCloseTimeout bounds the wait for alarms that are being processed when the relay stops or the state moves.

@@ -14,8 +14,8 @@ const (
 	maxPublishing  = 4096
 	publishTimeout = 5 * time.Second
 	// earlierTimeout is the time after which an alarm that waits for the earlier messages of its plugin fails, if the
-	// layer has taken no message of any plugin. It is longer than publishTimeout: one message that the layer does not take
-	// fails no alarm.
+	// layer has taken no message of any plugin. It is longer than publishTimeout: one message that the layer does not
+	// take fails no alarm.
 	earlierTimeout = 2 * publishTimeout
 )
 
@@ -85,10 +85,10 @@ func (h *Host) publishCounted(ctx context.Context, plugin string, count *sentCou
 	return nil
 }
 
-// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended sooner
-// would lose them if the node died in between. They follow the messages that the plugin has published before. After an
-// error, also one of the channel layer, the alarm fires again. If the layer takes none of the earlier messages, it has
-// published none of its own.
+// Alarm has a plugin process an alarm, and publishes the plugin's messages before it returns: an alarm that ended
+// sooner would lose them if the node died in between. They follow the messages that the plugin has published before.
+// After an error, also one of the channel layer, the alarm fires again. If the layer takes none of the earlier
+// messages, it has published none of its own.
 func (h *Host) Alarm(ctx context.Context, plugin, name string, payload []byte) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

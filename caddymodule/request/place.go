@@ -43,7 +43,7 @@ func (p Place) IsBehind(other Place, earlier caddyhttp.MiddlewareHandler) bool {
 			return len(routes[i].MatcherSetsRaw) == 0 && len(routes[i].MatcherSets) == 0
 		}
 	}
-	// The handlers of a route are added to it when all are provisioned. If none of the list waits for its handlers, both
-	// stand in routes of other lists, such as named ones.
+	// The handlers of a route are added to it when all are provisioned. If none of the list waits for its handlers,
+	// both stand in routes of other lists, such as named ones.
 	return slices.ContainsFunc(routes, func(r caddyhttp.Route) bool { return len(r.Handlers) == 0 && len(r.HandlersRaw) > 0 })
 }

@@ -45,7 +45,8 @@ func TestProseIsNarrow(t *testing.T) {
 			if strings.HasPrefix(start, "```") {
 				inCode = !inCode
 			}
-			if inCode || strings.HasPrefix(start, "|") || strings.HasPrefix(start, "![") || strings.HasPrefix(start, "<!--") ||
+			if inCode || strings.HasPrefix(start, "|") || strings.HasPrefix(start, "![") ||
+				strings.HasPrefix(start, "<!--") ||
 				strings.HasPrefix(start, "- [") && strings.HasSuffix(start, ")") {
 				continue
 			}

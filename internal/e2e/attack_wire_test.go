@@ -16,8 +16,8 @@ import (
 	"github.com/edgerelay/edgerelay/internal/testkit/wstest"
 )
 
-// Bytes behind a handshake are never taken for a request, whether the handshake is accepted or refused: a proxy in front
-// may have taken them for frames of another client's websocket.
+// Bytes behind a handshake are never taken for a request, whether the handshake is accepted or refused: a proxy in
+// front may have taken them for frames of another client's websocket.
 func TestSmuggling(t *testing.T) {
 	f := newFortress(t,
 		"unauthenticated reject\n\t\torigins https://ui.example.com\n\t\tbackplane {\n\t\t\tsecret s3cret\n\t\t}")

@@ -15,8 +15,8 @@ import (
 const (
 	// lateEmitters is how long emitters may take from reading a group's members to sending.
 	lateEmitters = 200 * time.Millisecond
-	// ownAfter is the time after this node's membership from which an event of a dead node's mailbox is in this node's own
-	// one, too: more than usualEmitterLag, and than clocks of emitters and nodes usually differ.
+	// ownAfter is the time after this node's membership from which an event of a dead node's mailbox is in this node's
+	// own one, too: more than usualEmitterLag, and than clocks of emitters and nodes usually differ.
 	ownAfter = 10 * time.Second
 	// adoptAttempts is the number of times that a mailbox may change while it is taken.
 	adoptAttempts = 10
@@ -135,9 +135,9 @@ func (a *adoption) take(ctx context.Context, c goredis.Cmdable) error {
 	return nil
 }
 
-// missed returns the events that clients of this node did not get, because the node was not a member at that time. Later
-// events, by clocks that may differ, are in its own mailbox, too. From there, peers get them as well, unless clients had
-// them before.
+// missed returns the events that clients of this node did not get, because the node was not a member at that time.
+// Later events, by clocks that may differ, are in its own mailbox, too. From there, peers get them as well, unless
+// clients had them before.
 func (m *memberships) missed(events []relay.Event, dead string) []relay.Event {
 	m.mu.Lock()
 	var missed []relay.Event

@@ -150,7 +150,8 @@ func (o *Opening) Groups(most int) (names []string) {
 	for _, e := range o.events {
 		text, found := bytes.CutPrefix(e.content, []byte("c:"))
 		var m control
-		if !found || e.kind != eventText || json.Unmarshal(text, &m) != nil || m.Type != "subscribe" || m.Channel == "" {
+		if !found || e.kind != eventText || json.Unmarshal(text, &m) != nil ||
+			m.Type != "subscribe" || m.Channel == "" {
 			continue
 		}
 		for _, name := range o.conn.groupsOf(m.Channel) {
