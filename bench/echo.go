@@ -57,7 +57,7 @@ type echoResult struct {
 }
 
 // echo measures each system in turns and prints a table. packages is a folder with django-grip.
-func echo(ctx context.Context, caddy, packages string) error {
+func echo(ctx context.Context, w io.Writer, caddy, packages string) error {
 	if packages == "" {
 		return errors.New("name the folder of django-grip by -packages; scripts/compat-grip.sh makes bin/compat/grip")
 	}
@@ -72,14 +72,14 @@ func echo(ctx context.Context, caddy, packages string) error {
 			}
 		}
 	}
-	fmt.Printf("%d clients, each with a message at a time, %d turns of %v; uWSGI has %d workers; %d idle connections\n\n",
+	fmt.Fprintf(w, "%d clients, each with a message at a time, %d turns of %v; uWSGI has %d workers; %d idle connections\n\n",
 		echoClients, echoTurns, echoTime, echoWorkers, echoIdle)
-	fmt.Println("| system | echoes a second | p50 | p99 | CPU per echo | idle connection, all processes | of it Python |")
-	fmt.Println("|---|--:|--:|--:|--:|--:|--:|")
+	fmt.Fprintln(w, "| system | echoes a second | p50 | p99 | CPU per echo | idle connection, all processes | of it Python |")
+	fmt.Fprintln(w, "|---|--:|--:|--:|--:|--:|--:|")
 	for i, s := range echoSystems {
 		r := &results[i]
 		slices.Sort(r.took)
-		fmt.Printf("| %s | %.0f | %v | %v | %v | %.1f KiB | %.1f KiB |\n", s.name, r.messages/r.seconds,
+		fmt.Fprintf(w, "| %s | %.0f | %v | %v | %v | %.1f KiB | %.1f KiB |\n", s.name, r.messages/r.seconds,
 			r.took[len(r.took)/2].Round(10*time.Microsecond), r.took[len(r.took)*99/100].Round(10*time.Microsecond),
 			(r.cpu / time.Duration(r.messages)).Round(time.Microsecond),
 			float64(r.idle)/echoTurns/1024, float64(r.python)/echoTurns/1024)

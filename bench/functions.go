@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -82,7 +83,7 @@ type functionCase struct {
 }
 
 // runFunctions measures all, and prints two tables. idle is the number of idle connections.
-func runFunctions(ctx context.Context, caddy string, idle int) error {
+func runFunctions(ctx context.Context, w io.Writer, caddy string, idle int) error {
 	dir, err := os.MkdirTemp("", "edgerelay-functions-")
 	if err != nil {
 		return err
@@ -96,7 +97,7 @@ func runFunctions(ctx context.Context, caddy string, idle int) error {
 	if err != nil {
 		return err
 	}
-	f := &functionsBench{dir: dir, caddy: caddy, wasm: wasm, goWasm: goWasm}
+	f := &functionsBench{report: w, dir: dir, caddy: caddy, wasm: wasm, goWasm: goWasm}
 	if err := f.echoes(ctx); err != nil {
 		return err
 	}
@@ -108,6 +109,7 @@ func runFunctions(ctx context.Context, caddy string, idle int) error {
 
 // functionsBench is a run of the mode functions.
 type functionsBench struct {
+	report                   io.Writer // of the tables
 	dir, caddy, wasm, goWasm string
 }
 
@@ -201,18 +203,18 @@ func (f *functionsBench) echoes(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Printf("%d clients, each with a message of 100 bytes every %v, %d turns of %v\n\n", functionClients, functionInterval,
+	fmt.Fprintf(f.report, "%d clients, each with a message of 100 bytes every %v, %d turns of %v\n\n", functionClients, functionInterval,
 		functionTurns, functionTime)
-	fmt.Println("| echo by | p50 | p99 | CPU per message | × the handler in Go |")
-	fmt.Println("|---|--:|--:|--:|--:|")
+	fmt.Fprintln(f.report, "| echo by | p50 | p99 | CPU per message | × the handler in Go |")
+	fmt.Fprintln(f.report, "|---|--:|--:|--:|--:|")
 	each := func(c *functionCase) float64 { return float64(c.cpu) / float64(max(1, len(c.took))) }
 	for _, c := range cases {
 		slices.Sort(c.took)
-		fmt.Printf("| %s | %v | %v | %v | %.2f |\n", c.name, c.took[len(c.took)/2].Round(time.Microsecond),
+		fmt.Fprintf(f.report, "| %s | %v | %v | %v | %.2f |\n", c.name, c.took[len(c.took)/2].Round(time.Microsecond),
 			c.took[len(c.took)*99/100].Round(time.Microsecond), time.Duration(each(c)).Round(100*time.Nanosecond),
 			each(c)/each(cases[0]))
 	}
-	fmt.Println()
+	fmt.Fprintln(f.report)
 	return nil
 }
 
@@ -281,7 +283,7 @@ func (f *functionsBench) idle(ctx context.Context, n int) error {
 	}
 	defer site.Close()
 	go func() { _ = site.Serve(ln) }()
-	fmt.Printf("%d idle connections, after a collection\n\n| route | KiB a connection | more than plain |\n|---|--:|--:|\n", n)
+	fmt.Fprintf(f.report, "%d idle connections, after a collection\n\n| route | KiB a connection | more than plain |\n|---|--:|--:|\n", n)
 	plain := 0.0
 	for _, c := range []struct{ name, path string }{
 		{"plain, one group", "/ws/plain/"}, {"function", "/ws/echo/"}, {"backend", "/ws/site/"},
@@ -293,7 +295,7 @@ func (f *functionsBench) idle(ctx context.Context, n int) error {
 		if plain == 0 {
 			plain = kib
 		}
-		fmt.Printf("| %s | %.2f | %+.2f |\n", c.name, kib, kib-plain)
+		fmt.Fprintf(f.report, "| %s | %.2f | %+.2f |\n", c.name, kib, kib-plain)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -99,26 +100,24 @@ func harness(args []string) error {
 		}
 		return err
 	}
-	if flags.Arg(0) == "echo" && flags.NArg() == 1 {
-		return echo(context.Background(), *caddy, *packages)
-	}
-	if flags.Arg(0) == "functions" && flags.NArg() == 1 {
-		if *idle < 0 {
-			*idle = 10_000
-		}
-		return runFunctions(context.Background(), *caddy, *idle)
-	}
-	if flags.Arg(0) == "h2" && flags.NArg() == 1 {
-		return runStreams(context.Background(), *bareStream)
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if mode := map[string]func(io.Writer) error{
+		"echo": func(w io.Writer) error { return echo(ctx, w, *caddy, *packages) },
+		"functions": func(w io.Writer) error {
+			if *idle < 0 {
+				*idle = 10_000
+			}
+			return runFunctions(ctx, w, *caddy, *idle)
+		},
+		"h2": func(w io.Writer) error { return runStreams(ctx, w, *bareStream) },
+	}[flags.Arg(0)]; mode != nil && flags.NArg() == 1 {
+		return writeTables(flags.Arg(0), *out, mode)
 	}
 	if flags.Arg(0) == "million" && flags.NArg() == 1 {
-		ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer cancel()
 		return runMillion(ctx, *caddy, *out, *connections)
 	}
 	if flags.Arg(0) == "restart" && flags.NArg() == 1 {
-		ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer cancel()
 		return runRestarts(ctx, *caddy, *before, *out, *returning, *reps)
 	}
 	p := plans()[flags.Arg(0)]
@@ -160,8 +159,6 @@ func harness(args []string) error {
 			return fmt.Errorf("make the profiles' directory: %w", err)
 		}
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
 	var res *results
 	var err, failed error
 	if several := map[string]func(context.Context, *results, string, float64) error{

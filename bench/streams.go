@@ -82,7 +82,7 @@ http://%s {
 `
 
 // runStreams measures the systems in turn and prints a table. bare is the binary of caddymodule/cmd/barestream.
-func runStreams(ctx context.Context, bare string) error {
+func runStreams(ctx context.Context, w io.Writer, bare string) error {
 	dir, err := os.MkdirTemp("", "edgerelay-h2-")
 	if err != nil {
 		return fmt.Errorf("make a directory: %w", err)
@@ -107,7 +107,7 @@ func runStreams(ctx context.Context, bare string) error {
 			return err
 		}
 	}
-	printStreams(results)
+	printStreams(w, results)
 	return nil
 }
 
@@ -311,17 +311,17 @@ func (t *streamRun) publish(text string) error {
 }
 
 // printStreams prints the medians, and the goals.
-func printStreams(results []streamResult) {
-	fmt.Printf("%d streams on %d connections under TLS, events of %d bytes; medians of %d turns\n\n",
+func printStreams(w io.Writer, results []streamResult) {
+	fmt.Fprintf(w, "%d streams on %d connections under TLS, events of %d bytes; medians of %d turns\n\n",
 		streamConnections*streamsEach, streamConnections, streamEventSize, streamTurns)
-	fmt.Println("| WebSockets over HTTP/2 | KiB a stream, idle | after events | CPU µs a message, one at a time | in bursts |")
-	fmt.Println("|---|--:|--:|--:|--:|")
+	fmt.Fprintln(w, "| WebSockets over HTTP/2 | KiB a stream, idle | after events | CPU µs a message, one at a time | in bursts |")
+	fmt.Fprintln(w, "|---|--:|--:|--:|--:|")
 	for i, r := range results {
-		fmt.Printf("| %s | %.1f | %.1f | %.1f | %.1f |\n", streamSystems[i].name, median(r.idle), median(r.after),
+		fmt.Fprintf(w, "| %s | %.1f | %.1f | %.1f | %.1f |\n", streamSystems[i].name, median(r.idle), median(r.after),
 			median(r.perMessage), median(r.perBurst))
 	}
 	bare, ours := results[0], results[1]
-	fmt.Printf("\nedgerelay against the bare handler: %+.1f KiB idle, %+.1f KiB after events (goal: at most +3), "+
+	fmt.Fprintf(w, "\nedgerelay against the bare handler: %+.1f KiB idle, %+.1f KiB after events (goal: at most +3), "+
 		"%.2f × the CPU of a message, %.2f × in bursts (goal: at most 1.1)\n",
 		median(ours.idle)-median(bare.idle), median(ours.after)-median(bare.after),
 		median(ours.perMessage)/median(bare.perMessage), median(ours.perBurst)/median(bare.perBurst))
