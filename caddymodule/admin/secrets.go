@@ -9,10 +9,12 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
@@ -131,21 +133,60 @@ func FindSecrets(s SecretSearch) SecretsFound {
 
 // encodings returns a value as it is, and as URLs, JSON, HTML, Base64 and hexadecimal digits have it.
 func encodings(value string) []string {
-	quoted, _ := json.Marshal(value) // cannot fail
-	var plain strings.Builder        // JSON without escaped HTML, as the log and support bundles have it
-	e := json.NewEncoder(&plain)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(value) // cannot fail
-	unescaped := strings.TrimSuffix(plain.String(), "\n")
-	forms := []string{
-		value, url.QueryEscape(value), url.PathEscape(value), string(quoted[1 : len(quoted)-1]),
-		unescaped[1 : len(unescaped)-1], html.EscapeString(value),
-		hex.EncodeToString([]byte(value)),
-	}
+	forms := append(quotings(value), url.QueryEscape(value), url.PathEscape(value), html.EscapeString(value),
+		hex.EncodeToString([]byte(value)))
 	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		forms = append(forms, e.EncodeToString([]byte(value)))
 	}
 	return forms
+}
+
+// maxQuoted is the depth of JSON in JSON to which secrets are searched.
+const maxQuoted = 4
+
+// quotings returns a value as it is, and as JSON and JSON in JSON have it: with escaped HTML, without, as the log and
+// support bundles have it, and with escapes of all characters but those of ASCII.
+func quotings(value string) []string {
+	forms := []string{value}
+	for added, depth := forms, 0; depth < maxQuoted && len(added) > 0; depth++ {
+		var next []string
+		for _, form := range added {
+			for _, escapeHTML := range []bool{true, false} {
+				quoted := quoteJSON(form, escapeHTML)
+				for _, quoted := range []string{quoted, toASCII(quoted)} {
+					if !slices.Contains(forms, quoted) {
+						forms, next = append(forms, quoted), append(next, quoted)
+					}
+				}
+			}
+		}
+		added = next
+	}
+	return forms
+}
+
+// quoteJSON returns a text as a string of JSON has it, without the quotes.
+func quoteJSON(text string, escapeHTML bool) string {
+	var quoted strings.Builder
+	e := json.NewEncoder(&quoted)
+	e.SetEscapeHTML(escapeHTML)
+	_ = e.Encode(text) // cannot fail
+	return strings.TrimSuffix(strings.TrimPrefix(quoted.String(), `"`), "\"\n")
+}
+
+// toASCII escapes the characters of a JSON text that are not ASCII.
+func toASCII(text string) string {
+	var ascii strings.Builder
+	for _, c := range text {
+		if c < utf8.RuneSelf {
+			ascii.WriteRune(c)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, c) {
+			fmt.Fprintf(&ascii, `\u%04x`, unit)
+		}
+	}
+	return ascii.String()
 }
 
 // shortSecret is the length below which a secret counts only as a whole word: a short one occurs in other words by

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // redactFile returns a file of the bundle without known secrets, and unless it is the configuration, which is searched
@@ -18,7 +21,8 @@ func redactFile(content []byte, known *strings.Replacer, isConfig bool) []byte {
 		if isConfig {
 			return known.Replace(text)
 		}
-		return r.member(known.Replace(unescape(text)), name) // JSON may be quoted in JSON
+		// JSON may be quoted in JSON. A known secret may look like an escape itself.
+		return r.member(known.Replace(unescape(known.Replace(text))), name)
 	}
 	if json.Valid(content) {
 		return mapJSON(content, value)
@@ -112,18 +116,45 @@ func appendJSON(out []byte, text string) []byte {
 	return append(out, bytes.TrimSuffix(quoted.Bytes(), []byte("\n"))...)
 }
 
-// escape matches an escaped character of JSON that may hide a character of a secret or of a URL.
-var escape = regexp.MustCompile(`\\\\|\\/|\\u00[2-7][0-9a-fA-F]`)
+// escape matches an escaped character of JSON that may hide a character of a secret or of a URL. JSON that is quoted
+// several times has several backslashes.
+var escape = regexp.MustCompile(`\\+/|(?:\\+u[0-9a-fA-F]{4})+|\\\\`)
 
-// unescape returns a text that is no JSON without the escapes of ASCII that JSON need not have.
+// unescape returns a text that is no JSON without the escapes that JSON need not have, however often it is quoted.
+// Quotes, backslashes and control characters stay escaped.
 func unescape(text string) string {
 	return escape.ReplaceAllStringFunc(text, func(match string) string {
-		var decoded string
-		if json.Unmarshal([]byte(`"`+match+`"`), &decoded) != nil || decoded == `\` || decoded == `"` {
-			return match
+		if strings.HasSuffix(match, "/") {
+			return "/"
 		}
-		return decoded
+		var out strings.Builder
+		for i := 0; i < len(match); {
+			size := strings.IndexByte(match[i:], 'u') + 5
+			if size < 5 { // an escaped backslash
+				return match
+			}
+			c := codeUnit(match[i : i+size])
+			if utf16.IsSurrogate(c) && i+size < len(match) {
+				next := strings.IndexByte(match[i+size:], 'u') + 5
+				if pair := utf16.DecodeRune(c, codeUnit(match[i+size:i+size+next])); pair != utf8.RuneError {
+					c, size = pair, size+next
+				}
+			}
+			if c < ' ' || c == '"' || c == '\\' || utf16.IsSurrogate(c) {
+				out.WriteString(match[i : i+size])
+			} else {
+				out.WriteRune(c)
+			}
+			i += size
+		}
+		return out.String()
 	})
+}
+
+// codeUnit returns the code unit of UTF-16 whose four digits end an escape.
+func codeUnit(escape string) rune {
+	c, _ := strconv.ParseUint(escape[len(escape)-4:], 16, 16) // never fails: the digits have matched
+	return rune(c)
 }
 
 const pathNames = `(?:path|route|uri|url)s?`
@@ -181,7 +212,7 @@ func (r *redactor) url(text string) string {
 	namesFile := slices.Contains(fileSchemes, strings.ToLower(strings.TrimPrefix(scheme, `"`)))
 	end := authorityEnd(rest)
 	at := strings.LastIndex(rest[:end], "@")
-	if at < 0 && !namesFile && strings.Contains(rest[:end], ":") { // a password may have a slash
+	if !namesFile && strings.ContainsAny(rest[:end], ":@") { // a user may have an @, and a password a slash
 		at = strings.LastIndex(rest, "@")
 	}
 	start := scheme + "://"

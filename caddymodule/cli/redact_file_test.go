@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unicode/utf16"
 )
 
 // redactOther returns a file of a bundle whose configuration has the given secrets.
@@ -37,6 +38,10 @@ func TestEscapesInOtherFiles(t *testing.T) {
 		{`{"error":"payload {\"hook\":\"https:\\/\\/user:pw1@x.example\\/T024BE7LD\"}"}`, `{"error":"payload {\"hook\":\"https://[redacted]:[redacted]@x.example/[redacted]\"}"}`},
 		{`{"from":"oci://ghcr.io/a/plugin123@sha256:0123456789abcdef"}`, `{"from":"oci://ghcr.io/a/plugin123@sha256:0123456789abcdef"}`},
 		{`{"n":12345678901234567890.0,"help":"https://x.example/docs/redis.md#sentinel"}`, `{"n":12345678901234567890.0,"help":"https://x.example/docs/redis.md#sentinel"}`},
+		{`{"e":"redis://bob@x.example:pa#sw@h:6379"}`, `{"e":"redis://[redacted]:[redacted]@h:6379"}`},
+		{`{"e":"cannot parse redis://u:pa@sw/w0@h:6379/0"}`, `{"e":"cannot parse redis://[redacted]:[redacted]@h:6379/0"}`},
+		{`{"e":"{\"a\":\"{\\\"u\\\":\\\"https:\\\\/\\\\/us:pw1@x.example\\\\/T024BE7LD\\\"}\"}"}`, `{"e":"{\"a\":\"{\\\"u\\\":\\\"https://[redacted]:[redacted]@x.example/[redacted]\\\"}\"}"}`},
+		{`{"e":"\\ud83d\\ude00 \\ud800 \\u000a\\u0022\\u005c \\\\x"}`, `{"e":"😀 \\ud800 \\u000a\\u0022\\u005c \\\\x"}`},
 		// Lines that were cut, and text, are redacted as they are.
 		{`{"url":"/hook/T024BE7LD?token=abc`, `{"url":"/hook/[redacted]?token=[redacted]`},
 		{`{"url":"/hook/\u00540\u00324BE7LD","x":`, `{"url":"/hook/[redacted]","x":`},
@@ -70,6 +75,39 @@ func TestKnownSecretsInOtherFiles(t *testing.T) {
 		}
 		if json.Valid([]byte(text)) && !json.Valid([]byte(got)) {
 			t.Errorf("%s: no JSON any more: %s", text, got)
+		}
+	}
+}
+
+// Known secrets are found in JSON that is quoted several times, with all characters but those of ASCII escaped, and if
+// they look like escapes themselves.
+func TestKnownSecretsInQuotedJSON(t *testing.T) {
+	quote := func(text string) string {
+		quoted, _ := json.Marshal(text)
+		var out strings.Builder
+		for _, c := range string(quoted) {
+			if c < 0x80 {
+				out.WriteRune(c)
+				continue
+			}
+			for _, unit := range utf16.Encode([]rune{c}) {
+				fmt.Fprintf(&out, `\u%04x`, unit)
+			}
+		}
+		return out.String()
+	}
+	for _, secret := range []string{
+		`s3cr&t"<pass`, "s3crät-pass", "s3cr😀-pass", `s3cr\/pass`, `s3cr\u0041pass`, `s3cr\\pass`,
+	} {
+		text := secret
+		for depth := range 3 {
+			text = `{"a":` + quote("x "+text+" y") + `}`
+			for _, text := range []string{text, text[:len(text)-1]} { // a line that was cut is no JSON
+				got := redactOther(text, secret)
+				if strings.Contains(got, "s3cr") || strings.Contains(got, "pass") || !strings.Contains(got, redacted) {
+					t.Errorf("%s, quoted %d times: %s became %s", secret, depth+1, text, got)
+				}
+			}
 		}
 	}
 }

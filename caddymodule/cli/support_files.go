@@ -200,17 +200,25 @@ func (b *bundle) replaceKnown() {
 		if len(secret) < minReplaced || placeholder.MatchString(secret) {
 			continue
 		}
-		// JSON can be within a text.
-		quoted, _ := json.Marshal(secret) // cannot fail
-		plain := appendJSON(nil, secret)
-		pairs = append(pairs, secret, redacted, string(quoted[1:len(quoted)-1]), redacted,
-			string(plain[1:len(plain)-1]), redacted)
+		pairs = append(pairs, secret, redacted)
+		// JSON can be within a text, and within JSON.
+		quoted, plain := secret, secret
+		for range maxQuoted {
+			escaped, _ := json.Marshal(quoted) // cannot fail
+			quoted = string(escaped[1 : len(escaped)-1])
+			unescaped := appendJSON(nil, plain)
+			plain = string(unescaped[1 : len(unescaped)-1])
+			pairs = append(pairs, quoted, redacted, plain, redacted)
+		}
 	}
 	replacer := strings.NewReplacer(pairs...)
 	for i := range b.files {
 		b.files[i].content = redactFile(b.files[i].content, replacer, b.files[i].name == configFile)
 	}
 }
+
+// maxQuoted is the depth of JSON in JSON, within a text, to which known secrets are replaced.
+const maxQuoted = 3
 
 // minReplaced is the length from which a secret is replaced in other files, in bytes.
 const minReplaced = 8
