@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -139,13 +138,12 @@ func (s *site) dial(path string, header http.Header) *wstest.Client {
 	return c
 }
 
-// again tries what a reload may have broken: the kernel resets connections that wait at a listener
-// of the former configuration.
+// again repeats what a reload may have broken.
 func again(f func() error) error {
 	deadline := time.Now().Add(patience)
 	for {
 		err := f()
-		broken := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		broken := testkit.Leaving(err) || errors.Is(err, io.ErrUnexpectedEOF)
 		if !broken || time.Now().After(deadline) {
 			return err
 		}

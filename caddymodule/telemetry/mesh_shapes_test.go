@@ -117,7 +117,7 @@ func startAll(nodes []*meshNode, d ...backplane.Discovery) {
 func meshNodes(t *testing.T, count int) (nodes []*meshNode, urls []string) {
 	t.Helper()
 	for range count {
-		n := newMeshNode(t, memory.NewLayer(), "127.0.0.1:0")
+		n := newMeshNode(t, memory.NewLayer(), testkit.Loopback(testkit.FreePort(t)))
 		nodes, urls = append(nodes, n), append(urls, n.url)
 	}
 	return nodes, urls

@@ -16,18 +16,14 @@ import (
 
 	_ "github.com/edgerelay/edgerelay/caddymodule"
 	_ "github.com/edgerelay/edgerelay/examples/guests"
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/wsclient"
 )
 
 // freeAddress returns an address without a listener.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return testkit.Loopback(testkit.FreePort(t))
 }
 
 // load starts or reloads Caddy with the options of edgerelay.

@@ -205,7 +205,7 @@ func visit(t *testing.T, url string, header http.Header) (status int, body strin
 	}
 	req.Header = header
 	req.Close = true
-	resp, err := http.DefaultTransport.RoundTrip(req) // follows no redirect
+	resp, err := http.DefaultClient.Transport.RoundTrip(req) // follows no redirect
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -187,7 +187,7 @@ func openHeld(t *testing.T, address string, headers ...string) *heldStream {
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := http.DefaultClient.Transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}

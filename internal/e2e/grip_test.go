@@ -258,7 +258,7 @@ func publishRecorded(t *testing.T, relay, body string) {
 	}
 	r.Header.Set("Authorization", "Bearer "+gripKey)
 	r.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := http.DefaultClient.Transport.RoundTrip(r)
 	if err != nil {
 		t.Error(err)
 		return

@@ -31,7 +31,7 @@ func (r *restarting) restart() *node {
 		r.stop()
 	}
 	if r.address == "" {
-		r.address = "127.0.0.1:0"
+		r.address = testkit.Loopback(testkit.FreePort(r.t))
 	}
 	r.node = newNodeAt(r.t, r.layer.Broker(), r.address)
 	r.node.layer = r.layer

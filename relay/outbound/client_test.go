@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/edgerelay/edgerelay/internal/testkit"
 )
 
 func TestRequestAndResponse(t *testing.T) {
@@ -259,9 +261,7 @@ func TestServersThatMisbehave(t *testing.T) {
 			}
 		})
 	}
-	l, _ := net.Listen("tcp", "127.0.0.1:0")
-	url := "http://" + l.Addr().String()
-	_ = l.Close()
+	url := "http://" + testkit.Loopback(testkit.FreePort(t))
 	expect(t, fetch(t, client(t, Policy{Origins: []string{url}, Private: loopback}), url, ""), Unavailable, "refused")
 }
 

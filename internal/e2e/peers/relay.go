@@ -1,7 +1,6 @@
 package peers
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,9 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
@@ -60,26 +57,8 @@ func StartRelayUnder(t testing.TB, caddyfile string, under ...string) *Relay {
 }
 
 // http.DefaultClient must survive reloads.
-func init() { http.DefaultClient.Transport = patient{http.DefaultTransport} }
-
-// patient repeats requests that a stopping server did not answer. After a reload, the HTTP server of Go closes idle and
-// just accepted connections, and the kernel resets connections that were not accepted.
-type patient struct{ http.RoundTripper }
-
-// RoundTrip implements [http.RoundTripper].
-func (p patient) RoundTrip(r *http.Request) (*http.Response, error) {
-	for deadline := time.Now().Add(2 * time.Second); ; {
-		resp, err := p.RoundTripper.RoundTrip(r)
-		leaving := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-		if !leaving || time.Now().After(deadline) || r.Body != nil && r.GetBody == nil {
-			return resp, err
-		}
-		if r = r.Clone(r.Context()); r.GetBody != nil {
-			if r.Body, err = r.GetBody(); err != nil {
-				return nil, err
-			}
-		}
-	}
+func init() {
+	http.DefaultClient.Transport = testkit.Patient(http.DefaultTransport.(*http.Transport))
 }
 
 // Restart starts the relay again at the same addresses with a Caddyfile, after Kill or Stop, and waits until the relay

@@ -39,12 +39,8 @@ func silent(t *testing.T) string {
 
 // refusing returns the address of a host that accepts no connections.
 func refusing(t *testing.T) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	t.Helper()
+	return testkit.Loopback(testkit.FreePort(t))
 }
 
 // groupsOn returns names of groups that host keeps, of a ring of two.
