@@ -32,8 +32,9 @@ type AlarmSettings struct {
 	Plugins func() []string
 	// Fire has a plugin process an alarm. After an error, the alarm fires again later.
 	Fire func(ctx context.Context, plugin, name string, payload []byte) error
-	// Settle is the time from Schedule on in which only alarms fire that this node has set since. A node that has just
-	// started may not reach the receivers of a message yet.
+	// Settle is the time from Schedule on in which the node claims alarms only when one is due that it has set since.
+	// Such a claim takes due alarms of others along. A node that has just started may not reach the receivers of a
+	// message yet.
 	Settle time.Duration
 	// Lease replaces that of the store's limits.
 	Lease time.Duration
@@ -49,7 +50,7 @@ type AlarmSettings struct {
 type Alarms struct {
 	store    *Store
 	settings AlarmSettings
-	settled  time.Time       // since when alarms of any node fire
+	settled  time.Time       // from when on this node claims alarms that others have set
 	ctx      context.Context // of functions that process alarms
 	abort    context.CancelFunc
 	stopping chan struct{}
@@ -191,13 +192,7 @@ func (a *Alarms) claim(plugin string, l *line, now time.Time) {
 		defer a.mu.Unlock()
 		l.claiming = false
 		l.firing += len(res.claims)
-		l.plan(&res, now, len(res.claims) == limit)
-		if l.next.Before(a.settled) {
-			l.next = a.settled
-			if len(l.own) > 0 && l.own[0].Before(l.next) {
-				l.next = l.own[0]
-			}
-		}
+		l.plan(&res, now, a.settled, limit)
 		for _, c := range res.claims {
 			a.running.Go(func() { a.fire(l, &firing{a, plugin, c, r.token, lease}, now) })
 		}
@@ -205,30 +200,37 @@ func (a *Alarms) claim(plugin string, l *line, now time.Time) {
 	})
 }
 
-// plan sets the time of the next claim, after one that was sent at a time.
-func (l *line) plan(res *Response, sent time.Time, more bool) {
+// plan sets the time of the next claim, after one of up to limit alarms that was sent at a time. Until settled, only
+// own alarms are a reason to claim.
+func (l *line) plan(res *Response, sent, settled time.Time, limit int) {
 	now := time.Now()
-	for len(l.own) > 0 && !l.own[0].After(sent) {
+	more := len(res.claims) == limit
+	for n := 0; len(l.own) > 0 && !l.own[0].After(sent); n++ {
+		if more && n == limit { // The claim cannot have taken this one.
+			break
+		}
 		l.ownAt = heap.Pop(&l.own).(time.Time)
 	}
-	if more {
-		l.next = now
-		return
+	l.next = now
+	if !more {
+		l.next = now.Add(rereadInterval - rand.N(rereadInterval/10))
 	}
-	l.next = now.Add(rereadInterval - rand.N(rereadInterval/10))
+	if l.next.Before(settled) {
+		l.next = settled
+	}
 	if len(l.own) > 0 && l.own[0].Before(l.next) {
 		l.next = l.own[0]
 	}
-	if res.Status != OK || res.next < 0 {
+	if more || res.Status != OK || res.next < 0 {
 		return
 	}
 	due := now.Add(max(res.next, time.Millisecond))
-	// The clock of Redis may be a little behind: an own alarm that was just due is still the node's.
-	own := now.Sub(l.ownAt) < strangerPauseMax || len(l.own) > 0 && l.own[0].Sub(due).Abs() < strangerPauseMin
+	// The clock of Redis may be a little behind: what is due soon after an own alarm was is still the node's.
+	own := due.Sub(l.ownAt) < strangerPauseMax || len(l.own) > 0 && l.own[0].Sub(due).Abs() < strangerPauseMin
 	if !own {
 		due = due.Add(strangerPauseMin + rand.N(strangerPauseMax-strangerPauseMin))
 	}
-	if due.Before(l.next) {
+	if due.Before(l.next) && (own || !due.Before(settled)) {
 		l.next = due
 	}
 }

@@ -82,6 +82,50 @@ func TestAlarmsOfOthersWaitAfterAStart(t *testing.T) {
 	})
 }
 
+// scheduleSettling fires alarms on a node that has just started.
+func scheduleSettling(t *testing.T, s *Store, settle time.Duration) chan fired {
+	t.Helper()
+	list := make(chan fired, 100)
+	a := Schedule(s, AlarmSettings{
+		Settle: settle, Plugins: func() []string { return []string{"game"} },
+		Fire: func(_ context.Context, _, name string, _ []byte) error {
+			list <- fired{name: name}
+			return nil
+		},
+	})
+	t.Cleanup(func() { a.Close(context.Background()) })
+	testkit.Eventually(t, "the first step", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.lines["game"] != nil
+	})
+	return list
+}
+
+// A node that has just started fires all of its own alarms in time, also more than a claim takes.
+func TestManyOwnAlarmsAfterAStart(t *testing.T) {
+	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
+		list := scheduleSettling(t, s, time.Hour)
+		at := time.Now().Add(200 * time.Millisecond)
+		for i := range 50 {
+			want(t, s, &Request{Op: AlarmSet, Key: fmt.Sprint(i), At: at}, OK, "")
+		}
+		for range 50 {
+			next(t, list)
+		}
+	})
+}
+
+// An own alarm that is due a little later by Redis's clock fires in time after a start.
+func TestOwnAlarmByRedisClockAfterAStart(t *testing.T) {
+	r := peers.StartRedis(t)
+	s := openRedis(t, r.URL, Limits{})
+	list := scheduleSettling(t, s, time.Hour)
+	want(t, s, &Request{Op: AlarmSet, Key: "own", At: time.Now().Add(500 * time.Millisecond)}, OK, "")
+	r.Do("ZINCRBY", "edgerelay:state:asgi:game:due", 50, "own")
+	next(t, list)
+}
+
 func TestReplacedAndCancelledAlarmsDoNotFire(t *testing.T) {
 	eachPlace(t, Limits{}, func(t *testing.T, s *Store) {
 		_, list := schedule(t, s, "a", 0)

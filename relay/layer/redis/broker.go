@@ -113,6 +113,9 @@ func (b *Broker) Apply(s Settings) error {
 func (b *Broker) Start(sink relay.Sink) error {
 	return b.life.Start("redis", func(ctx context.Context) {
 		b.sink = sink
+		for _, r := range b.readers { // The first beat tells how long a mailbox is unread.
+			r.lookedAt.Store(time.Now().UnixNano())
+		}
 		b.keeping.Lock()
 		b.ctx = ctx
 		if h := b.history.Load(); h != nil {
@@ -130,7 +133,6 @@ func (b *Broker) Start(sink relay.Sink) error {
 		}
 		for _, r := range b.readers {
 			r.sink = sink
-			r.lookedAt.Store(time.Now().UnixNano())
 			b.life.Go(func() { r.run(ctx) })
 		}
 	})

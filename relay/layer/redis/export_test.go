@@ -85,6 +85,11 @@ func (b *Broker) Keys() (channel, inflight string) {
 	return b.readers[0].channelKey(), b.readers[0].inflightKey()
 }
 
+// BeatUnread returns for how long the mailbox of the node with a beat may be unread.
+func (b *Broker) BeatUnread(beat string) time.Duration {
+	return parseBeat(beat, beatKept, beatKept).behind()
+}
+
 // BeatKey returns the key of the beat on the first host.
 func (b *Broker) BeatKey() string { return b.beats.beatKey(b.readers[0].receiver) }
 

@@ -73,7 +73,6 @@ type hostBeat struct {
 	host    int
 	missed  map[string]time.Time // by receiver: when the beat was first missing; of the host's goroutine
 	warned  atomic.Bool          // the user may not use the keys
-	begun   atomic.Bool          // there was a beat
 	changed chan struct{}
 	roster  roster
 	stop    context.CancelFunc
@@ -147,19 +146,18 @@ func (h *heartbeat) beatOnce(ctx context.Context, on *hostBeat) error {
 	pipe.SAdd(ctx, h.rosterKey(), own)
 	h.setBeat(ctx, pipe, on.host)
 	_, err := pipe.Exec(ctx)
-	if err == nil {
-		on.begun.Store(true)
-	}
 	return err
 }
 
-// begin beats for the first time, unless that is done: a node that joins a group later takes members without a beat for
-// dead, and marks a gap.
-func (h *heartbeat) begin(ctx context.Context, host int) error {
-	if on := h.hosts[host]; !on.begun.Load() {
-		if err := h.beat(ctx, on); err != nil && !redisnet.IsReply(err) {
-			return err
-		}
+// begin beats before this node joins groups with a history, unless its beat in Redis tells of that history already: a
+// node that joins later takes a member without such a beat for one whose mailbox has no events, and marks a gap. There
+// is no such beat at first, after Redis has lost it, and after a change of the policy.
+func (h *heartbeat) begin(ctx context.Context, host int, beat string, kept *history) error {
+	if parseBeat(beat, 0, 0).patterns == kept.patterns.Load().value {
+		return nil
+	}
+	if err := h.beat(ctx, h.hosts[host]); err != nil && !redisnet.IsReply(err) {
+		return err
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/edgerelay/edgerelay/internal/e2e/peers"
 	"github.com/edgerelay/edgerelay/internal/testkit"
+	"github.com/edgerelay/edgerelay/relay"
 )
 
 func TestAdoption(t *testing.T) {
@@ -139,5 +140,48 @@ func TestBeatComesBeforeMembership(t *testing.T) {
 	channel, _ := k.Keys()
 	if server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) != int64(1) {
 		t.Error("the node is a member, and not among the nodes")
+	}
+	if unread := k.BeatUnread(fmt.Sprint(server.Do("GET", k.BeatKey()))); unread > testkit.Patience {
+		t.Errorf("the mailbox of a node that has just started is unread for %v", unread)
+	}
+}
+
+// After Redis has lost everything, a node beats before its memberships are back: a node that joins then would take it
+// for dead.
+func TestBeatComesBeforeMembershipAfterAFlush(t *testing.T) {
+	server := peers.StartRedis(t)
+	k := newKeeper(t, settings(server))
+	if err := k.StartWithoutBeats(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Crash() })
+	k.join(t, "g")
+	server.Do("FLUSHALL")
+	testkit.Eventually(t, "the membership to be back", func() bool { return members("g", server) == 1 })
+	channel, _ := k.Keys()
+	if server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) != int64(1) {
+		t.Error("the node is a member, and not among the nodes")
+	}
+}
+
+// After a change of the policy, a node beats with the new patterns before it joins a group that has a history since:
+// another node would take its mailbox for one without events for the history.
+func TestBeatTellsNewPolicyBeforeMembership(t *testing.T) {
+	server := peers.StartRedis(t)
+	k := newKeeper(t, settings(server))
+	if err := k.StartWithoutBeats(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Crash() })
+	k.join(t, "g")
+	before := server.Do("GET", k.BeatKey())
+	policy := relay.HistoryPolicy{Rules: []relay.HistoryRule{everything.Rules[0]}}
+	policy.Rules[0].Pattern = "h*"
+	if _, err := k.KeepHistory(policy); err != nil {
+		t.Fatal(err)
+	}
+	k.join(t, "h")
+	if server.Do("GET", k.BeatKey()) == before {
+		t.Errorf("the node is a member, and its beat is %q as before", before)
 	}
 }

@@ -185,10 +185,11 @@ func (r *reconciler) arrive(ctx context.Context, tasks []reconcile.Task[string],
 	if len(arrivals) == 0 {
 		return nil
 	}
+	beat := look.Get(ctx, b.beats.beatKey(b.readers[r.host].receiver))
 	if _, err := look.Exec(ctx); err != nil && !redisnet.IsReply(err) {
 		return err
 	}
-	if err := b.beats.begin(ctx, r.host); err != nil {
+	if err := b.beats.begin(ctx, r.host, beat.Val(), h); err != nil {
 		return err
 	}
 	nodes, err := b.beats.nodesFor(ctx, r.host, arrivals)

@@ -47,10 +47,12 @@ type reader struct {
 }
 
 func newReader(b *Broker, host int) *reader {
-	return &reader{
+	r := &reader{
 		broker: b, host: host, receiver: newReceiver(b.hosts, host),
 		mailbox: mailbox{batch: batchMax}, replays: &replays{},
 	}
+	r.lookedAt.Store(time.Now().UnixNano()) // The mailbox is new and empty.
+	return r
 }
 
 // channelKey is the sorted set to which emitters add this node's messages.
