@@ -165,7 +165,7 @@ func TestAWX(t *testing.T) {
 	}
 	look(OK)
 	wait = 1100 * time.Millisecond
-	look(Warning, "takes 1.1")
+	look(Warning, "to respond; every new websocket is delayed by that")
 	wait = 0
 	csrf = "tower_csrf"
 	look(Failure, "tower_csrf", "csrftoken")
