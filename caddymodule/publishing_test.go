@@ -101,10 +101,15 @@ func TestPublishOnTheSite(t *testing.T) {
 
 	// A matcher, another path, and a chunked body.
 	s.mustLoad("auth none", "@inside remote_ip 127.0.0.1\nedgerelay_publish @inside /send {\n"+fmt.Sprintf(key, file)+"max_body 100\n}\nedgerelay\nrespond next")
-	r, err := http.NewRequest("POST", s.addr2()+"/send", io.MultiReader(strings.NewReader(`{"group": "jobs-summary", `), strings.NewReader(`"text": "{}"}`)))
+	r, err := http.NewRequest("POST", s.addr2()+"/send", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.GetBody = func() (io.ReadCloser, error) { // of unknown length, and again if the former server closes the connection
+		return io.NopCloser(io.MultiReader(strings.NewReader(`{"group": "jobs-summary", `), strings.NewReader(`"text": "{}"}`))), nil
+	}
+	r.Body, _ = r.GetBody()
+	r.ContentLength = -1
 	r.Header.Set("Authorization", "Bearer "+publishSecret)
 	r.Header.Set("Content-Type", "application/json")
 	resp, err = http.DefaultClient.Do(r)
