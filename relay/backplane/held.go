@@ -18,7 +18,7 @@ func (q *queue) setRefill(r *refill) {
 func (q *queue) isRefilling() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.count > 0 && q.base <= q.refilled {
+	if q.reading > 0 || q.count > 0 && q.base <= q.refilled {
 		return true
 	}
 	for _, r := range q.refills {
@@ -27,6 +27,13 @@ func (q *queue) isRefilling() bool {
 		}
 	}
 	return false
+}
+
+// addReading counts the reads whose answers the next link would not send.
+func (q *queue) addReading(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.reading += n
 }
 
 // admit adds a live event behind the earlier ones of its group. It returns as append does. q.mu is held.

@@ -74,6 +74,7 @@ type queue struct {
 	losses
 	refills   map[string]*refill // by group: live events of these groups are held
 	heldBytes int                // of these
+	reading   int                // reads for refills that the next link would not begin again, until they are answered
 	refilled  uint64             // number of the last event of a refill that the next link would not begin again
 	answer    func(m message)    // tells the peer about refills; nil without a link
 }

@@ -56,6 +56,10 @@ func (s *stream) beginRefills(after map[string]string) (list []*refill) {
 // finishRefills reads the events of groups from the history and queues them for the link's peer, once this node is a
 // member of the groups. The peer is told which groups are complete.
 func (s *stream) finishRefills(ctx context.Context, l *link, list []*refill, wait func(context.Context)) {
+	if list[0].hole == nil {
+		s.queue.addReading(1)
+		defer s.queue.addReading(-1)
+	}
 	wait(ctx)
 	select {
 	case s.b.refillSlots <- struct{}{}:
