@@ -157,7 +157,11 @@ func codeUnit(escape string) rune {
 	return rune(c)
 }
 
-const pathNames = `(?:path|route|uri|url)s?`
+const (
+	pathNames       = `(?:path|route|uri|url)s?`
+	credentialNames = `pass(?:word|wd|phrase)?|pwd|secrets?|tokens?|cookies?|authorization|credentials?|` +
+		`api[_-]?keys?|private[_-]?keys?`
+)
 
 var (
 	// pathMember matches names of members that hold paths or URLs.
@@ -168,6 +172,16 @@ var (
 		regexp.MustCompile(`(?i)(` + pathNames + `\\*["']?\s*[:=]\s*\\*")((?:[^"\\\n]|\\[^\n])*)`),
 		regexp.MustCompile(`(?i)(` + pathNames + `\\*["']?\s*[:=]\s*\[)([^\]]*)`),
 		regexp.MustCompile(`(?i)(` + pathNames + `\s*[:=]\s*)(/[^\s"]*)`),
+	}
+	// credentialMember matches names of members and of headers that hold nothing but a secret.
+	credentialMember = regexp.MustCompile(`(?i)(?:^|[_-])(?:` + credentialNames + `)$`)
+	// namedCredentials match secrets in text, by their names: quoted, behind an equals sign, as a header, and with the
+	// scheme of HTTP's authentication. The first group stays.
+	namedCredentials = []*regexp.Regexp{
+		regexp.MustCompile(`(?i)((?:` + credentialNames + `)\\*["']\s*[:=]\s*\\*["'])((?:[^"'\\\n]|\\[^"'\n])+)`),
+		regexp.MustCompile(`(?i)((?:` + credentialNames + `)\s*=\s*\\*["']?)([^\s"'\\&;,}]+)`),
+		regexp.MustCompile(`(?i)((?:cookie|authorization|[a-z-]+-token):[ \t]+)([^"'\\\n]+)`),
+		regexp.MustCompile(`(\b(?:Bearer|Basic)[ \t]+)([0-9A-Za-z._~+/=-]{6,})`),
 	}
 	// anyURL matches a URL in text. A quoted one may have spaces. An escaped quote does not end it, nor does one in its
 	// user or password.
@@ -192,6 +206,11 @@ func (r *redactor) member(text, name string) string {
 		text = r.url(text)
 	case pathMember.MatchString(name):
 		text = r.target(text)
+	case text != "" && credentialMember.MatchString(name):
+		return redacted
+	}
+	for _, named := range namedCredentials {
+		text = named.ReplaceAllString(text, "${1}"+redacted)
 	}
 	for _, named := range namedPaths {
 		text = named.ReplaceAllStringFunc(text, func(match string) string {

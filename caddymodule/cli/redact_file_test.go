@@ -61,6 +61,32 @@ func TestEscapesInOtherFiles(t *testing.T) {
 	}
 }
 
+// Secrets that are in no configuration are known by their names.
+func TestCredentialsInOtherFiles(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{`{"password":"hunter two","token":["a","b"],"x":"y"}`, `{"password":"[redacted]","token":["[redacted]","[redacted]"],"x":"y"}`},
+		{`{"headers":{"X-Dab-Jw-Token":["abc"],"Cookie":["a=b"]}}`, `{"headers":{"X-Dab-Jw-Token":["[redacted]"],"Cookie":["[redacted]"]}}`},
+		{`{"body":"{\"password\":\"hunter\",\"n\":1}"}`, `{"body":"{\"password\":\"[redacted]\",\"n\":1}"}`},
+		{`{"error":"dsn host=db password=hunter sslmode=off"}`, `{"error":"dsn host=db password=[redacted] sslmode=off"}`},
+		{`{"error":"dsn password='hunter' x=1"}`, `{"error":"dsn password='[redacted]' x=1"}`},
+		{`{"error":"sent Authorization: Bearer abc.def, got 401"}`, `{"error":"sent Authorization: [redacted]"}`},
+		{`{"error":"sent Bearer abcdef and Basic dXNlcjpw"}`, `{"error":"sent Bearer [redacted] and Basic [redacted]"}`},
+		{"Set-Cookie: a=b; Path=/\nX-Real-Token: abc\nHost: x\n", "Set-Cookie: [redacted]\nX-Real-Token: [redacted]\nHost: x\n"},
+		{`{"token":"abc`, `{"token":"[redacted]`},
+		// Not secrets: numbers, and words that have such names in them.
+		{`{"tokens":3,"keys":[{"name":"shop"}],"auth":"awx","passed":"4 of 5","tokenizer":"bpe"}`, `{"tokens":3,"keys":[{"name":"shop"}],"auth":"awx","passed":"4 of 5","tokenizer":"bpe"}`},
+		{`{"msg":"the password is wrong","hint":"use a token; see basic authentication"}`, `{"msg":"the password is wrong","hint":"use a token; see basic authentication"}`},
+	} {
+		got := redactOther(c.text)
+		if got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.text, got, c.want)
+		}
+		if json.Valid([]byte(c.text)) && !json.Valid([]byte(got)) {
+			t.Errorf("%s: no JSON any more: %s", c.text, got)
+		}
+	}
+}
+
 // Known secrets are found however a text writes them, also as numbers.
 func TestKnownSecretsInOtherFiles(t *testing.T) {
 	for _, text := range []string{
