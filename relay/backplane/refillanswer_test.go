@@ -74,6 +74,7 @@ func TestALinkStaysForAnAnswerAboutARefill(t *testing.T) {
 		}
 		acknowledge()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		answered := func(m []byte) bool { return bytes.Contains(m, []byte(`"small"`)) }
 		if !slices.ContainsFunc(l.queue.control, answered) {
 			t.Errorf("answers %q", l.queue.control)
