@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgerelay/edgerelay/internal/testkit"
 	"github.com/edgerelay/edgerelay/internal/testkit/process"
 )
 
@@ -159,7 +160,7 @@ func (l *Layer) pace(count int, interval time.Duration, command map[string]any) 
 	reply := l.begin(command)
 	return func() Paced {
 		l.t.Helper()
-		r := l.await(time.Duration(count)*interval+30*time.Second, "pace", reply)
+		r := l.await(testkit.Scale(time.Duration(count)*interval+30*time.Second), "pace", reply)
 		p := Paced{Failed: map[int]bool{}}
 		for _, seconds := range r.Times {
 			p.Times = append(p.Times, time.UnixMicro(int64(seconds*1e6)))
