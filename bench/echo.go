@@ -72,9 +72,11 @@ func echo(ctx context.Context, w io.Writer, caddy, packages string) error {
 			}
 		}
 	}
-	fmt.Fprintf(w, "%d clients, each with a message at a time, %d turns of %v; uWSGI has %d workers; %d idle connections\n\n",
+	fmt.Fprintf(w, "%d clients, each with a message at a time, %d turns of %v; uWSGI has %d workers; "+
+		"%d idle connections\n\n",
 		echoClients, echoTurns, echoTime, echoWorkers, echoIdle)
-	fmt.Fprintln(w, "| system | echoes a second | p50 | p99 | CPU per echo | idle connection, all processes | of it Python |")
+	fmt.Fprintln(w, "| system | echoes a second | p50 | p99 | CPU per echo | idle connection, all processes "+
+		"| of it Python |")
 	fmt.Fprintln(w, "|---|--:|--:|--:|--:|--:|--:|")
 	for i, s := range echoSystems {
 		r := &results[i]

@@ -203,8 +203,8 @@ func (f *functionsBench) echoes(ctx context.Context) error {
 			}
 		}
 	}
-	fmt.Fprintf(f.report, "%d clients, each with a message of 100 bytes every %v, %d turns of %v\n\n", functionClients, functionInterval,
-		functionTurns, functionTime)
+	fmt.Fprintf(f.report, "%d clients, each with a message of 100 bytes every %v, %d turns of %v\n\n", functionClients,
+		functionInterval, functionTurns, functionTime)
 	fmt.Fprintln(f.report, "| echo by | p50 | p99 | CPU per message | × the handler in Go |")
 	fmt.Fprintln(f.report, "|---|--:|--:|--:|--:|")
 	each := func(c *functionCase) float64 { return float64(c.cpu) / float64(max(1, len(c.took))) }
@@ -283,7 +283,8 @@ func (f *functionsBench) idle(ctx context.Context, n int) error {
 	}
 	defer site.Close()
 	go func() { _ = site.Serve(ln) }()
-	fmt.Fprintf(f.report, "%d idle connections, after a collection\n\n| route | KiB a connection | more than plain |\n|---|--:|--:|\n", n)
+	fmt.Fprintf(f.report, "%d idle connections, after a collection\n\n"+
+		"| route | KiB a connection | more than plain |\n|---|--:|--:|\n", n)
 	plain := 0.0
 	for _, c := range []struct{ name, path string }{
 		{"plain, one group", "/ws/plain/"}, {"function", "/ws/echo/"}, {"backend", "/ws/site/"},

@@ -314,7 +314,8 @@ func (t *streamRun) publish(text string) error {
 func printStreams(w io.Writer, results []streamResult) {
 	fmt.Fprintf(w, "%d streams on %d connections under TLS, events of %d bytes; medians of %d turns\n\n",
 		streamConnections*streamsEach, streamConnections, streamEventSize, streamTurns)
-	fmt.Fprintln(w, "| WebSockets over HTTP/2 | KiB a stream, idle | after events | CPU µs a message, one at a time | in bursts |")
+	fmt.Fprintln(w, "| WebSockets over HTTP/2 | KiB a stream, idle | after events | CPU µs a message, one at a time "+
+		"| in bursts |")
 	fmt.Fprintln(w, "|---|--:|--:|--:|--:|")
 	for i, r := range results {
 		fmt.Fprintf(w, "| %s | %.1f | %.1f | %.1f | %.1f |\n", streamSystems[i].name, median(r.idle), median(r.after),

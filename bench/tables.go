@@ -29,8 +29,8 @@ func writeTables(mode, dir string, run func(io.Writer) error) error {
 		name += " with uncommitted changes"
 	}
 	m := thisMachine()
-	head := fmt.Sprintf("# Mode %s, %s, commit %s\n\n%s, %d cores, %.0f GiB, Linux %s, %s, %s; clients on the same cores, "+
-		"loopback.\n\n", mode, date, name, m.CPU, m.Cores, m.MemGiB, m.Kernel, m.OS, m.Go)
+	head := fmt.Sprintf("# Mode %s, %s, commit %s\n\n%s, %d cores, %.0f GiB, Linux %s, %s, %s; "+
+		"clients on the same cores, loopback.\n\n", mode, date, name, m.CPU, m.Cores, m.MemGiB, m.Kernel, m.OS, m.Go)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the results' directory: %w", err)
 	}

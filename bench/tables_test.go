@@ -29,7 +29,8 @@ func TestTablesAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "README.md"))
-	if err != nil || !strings.HasPrefix(string(text), "# Mode echo, 20") || !strings.HasSuffix(string(text), " loopback.\n\n| a table |\n") {
+	if err != nil || !strings.HasPrefix(string(text), "# Mode echo, 20") ||
+		!strings.HasSuffix(string(text), " loopback.\n\n| a table |\n") {
 		t.Errorf("README.md is %q, %v", text, err)
 	}
 }

@@ -105,8 +105,11 @@ func TestPublishOnTheSite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.GetBody = func() (io.ReadCloser, error) { // of unknown length, and again if the former server closes the connection
-		return io.NopCloser(io.MultiReader(strings.NewReader(`{"group": "jobs-summary", `), strings.NewReader(`"text": "{}"}`))), nil
+	// The body has no known length. It is sent again if the former server closes the connection.
+	r.GetBody = func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(
+			strings.NewReader(`{"group": "jobs-summary", `), strings.NewReader(`"text": "{}"}`),
+		)), nil
 	}
 	r.Body, _ = r.GetBody()
 	r.ContentLength = -1

@@ -225,7 +225,7 @@ func (l *line) plan(res *Response, sent, settled time.Time, limit int) {
 		return
 	}
 	due := now.Add(max(res.next, time.Millisecond))
-	// The clock of Redis may be a little behind: what is due soon after an own alarm was is still the node's.
+	// The clock of Redis may be a little behind: an alarm that is due soon after an own one is still the node's.
 	own := due.Sub(l.ownAt) < strangerPauseMax || len(l.own) > 0 && l.own[0].Sub(due).Abs() < strangerPauseMin
 	if !own {
 		due = due.Add(strangerPauseMin + rand.N(strangerPauseMax-strangerPauseMin))
