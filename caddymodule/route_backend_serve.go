@@ -8,10 +8,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
-	"github.com/edgerelay/edgerelay/caddymodule/telemetry"
+	"github.com/edgerelay/edgerelay/relay/protocol/channels"
 	"github.com/edgerelay/edgerelay/relay/protocol/webhttp"
 	"github.com/edgerelay/edgerelay/relay/transport/ws"
 )
@@ -121,18 +119,15 @@ func schemeOf(r *http.Request) string {
 	return "http"
 }
 
-// serveBackend is [Handler.serveRoute] for a route with a backend.
-func (h *Handler) serveBackend(socket *ws.Conn, span trace.Span, e *entry) ws.Handler {
+// openBehind is [Handler.openRoute] for a client whose backend has accepted the handshake. The client has subscribed
+// before the upgrade, and gets the messages of the backend's answer after it.
+func (h *Handler) openBehind(r *http.Request, e *entry) {
 	route := e.route.live.Route
-	conn := e.opening.Conn(socket)
-	session := e.reservation.OpenAs(conn, route)
-	if span.IsRecording() {
-		span.SetAttributes(telemetry.UserAttributes(e.reservation.Identity())...)
-	}
-	h.app.events.Follow(span)
-	client := route.OpenBehind(session, conn, e.release)
-	ctx, cancel := context.WithTimeout(context.Background(), routeJoinTimeout)
+	e.socket = channels.NewSocket(h.app.config.Compression != nil && ws.WillDeflate(r))
+	conn := e.opening.Conn(e.socket)
+	e.session = e.reservation.OpenAs(conn, route)
+	e.client = route.OpenBehind(e.session, conn, e.release)
+	ctx, cancel := context.WithTimeout(r.Context(), routeJoinTimeout)
 	defer cancel()
-	e.opening.Start(ctx, session, e.subs)
-	return client
+	e.opening.Start(ctx, e.session, e.subs)
 }

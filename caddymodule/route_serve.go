@@ -110,8 +110,7 @@ func (h *Handler) upgradeRoute(w http.ResponseWriter, r *http.Request, m routeMa
 		return
 	}
 	if e.opening != nil {
-		release := h.joinRoute(r, e)
-		defer release()
+		h.openBehind(r, e)
 	} else if err := h.openRoute(r, e); err != nil {
 		h.reject(w, r, groupRejection(r, e.reservation, err))
 		return
@@ -119,21 +118,6 @@ func (h *Handler) upgradeRoute(w http.ResponseWriter, r *http.Request, m routeMa
 	if conn := h.acceptRoute(w, r, e); conn != nil {
 		conn.Attend(h.serveRoute(conn, span, e))
 	}
-}
-
-// joinRoute joins the groups of a backend's client before the upgrade, until release is called: a page that knows of
-// the open connection counts on the events from then on, as after a consumer's group_add. The subscription itself
-// follows at once after the upgrade.
-func (h *Handler) joinRoute(r *http.Request, e *entry) (release func()) {
-	ctx, cancel := context.WithTimeout(r.Context(), routeJoinTimeout)
-	defer cancel()
-	engine := h.app.node.Hub
-	groups := append(relay.GroupNames(e.subs), e.opening.Groups(engine.Limits().GroupsPerConnection)...)
-	release, err := engine.JoinAhead(ctx, groups)
-	if err != nil && r.Context().Err() == nil {
-		h.app.node.Log.Warn("subscription delayed by the channel layer", "route", e.route.Path, "error", err)
-	}
-	return release
 }
 
 // awaitRouteToken serves a client that sends its token in the first message.
@@ -278,9 +262,6 @@ func (h *Handler) acceptRoute(w http.ResponseWriter, r *http.Request, e *entry) 
 		return conn
 	case e.client != nil:
 		e.client.Ended()
-	case e.opening != nil:
-		e.opening.Abandon()
-		e.cancel()
 	default: // a client that sends its token later
 		e.reservation.Release()
 	}
@@ -302,13 +283,14 @@ func agreed(spoken []string, r *http.Request) []string {
 
 // serveRoute starts to send events to the client. It returns the receiver of the client's messages.
 func (h *Handler) serveRoute(conn *ws.Conn, span trace.Span, e *entry) ws.Handler {
-	if e.opening != nil {
-		return h.serveBackend(conn, span, e)
-	}
 	if span.IsRecording() {
 		span.SetAttributes(telemetry.UserAttributes(e.reservation.Identity())...)
 	}
 	h.app.events.Follow(span)
+	if e.opening != nil {
+		e.socket.Open(conn)
+		return e.client
+	}
 	e.socket.Bind(conn)
 	if e.function != nil {
 		e.socket.Release()

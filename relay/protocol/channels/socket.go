@@ -86,14 +86,20 @@ func (s *Socket) SendAnswer(frames []byte, limit int) bool {
 }
 
 // hold keeps a frame back, or returns the connection to which it goes. A borrowed buffer is copied. ok is false if the
-// client has too many frames.
+// client has too many frames. Frames without a limit do not count, and frames after the end are dropped.
 func (s *Socket) hold(f heldFrame, limit int, borrowed bool) (conn relay.Socket, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == nil {
 		return s.conn, true
 	}
-	if s.held.size += len(f.bytes); limit > 0 && s.held.size > limit {
+	if s.held.code != 0 || s.held.killed {
+		return nil, true
+	}
+	if limit > 0 {
+		s.held.size += len(f.bytes)
+	}
+	if limit > 0 && s.held.size > limit {
 		s.held.frames = nil
 		s.close(relay.ClosePolicy, "too many events before the first frame")
 		return nil, false
@@ -150,6 +156,22 @@ func (s *Socket) Bind(conn relay.Socket) {
 	}
 }
 
+// Open is Bind and Release. A socket that was closed before sends the frames that it has kept back before it closes the
+// connection.
+func (s *Socket) Open(conn relay.Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn = conn
+	held := s.held
+	s.release()
+	switch {
+	case held.killed:
+		conn.Kill()
+	case held.code != 0:
+		conn.Close(held.code, held.reason)
+	}
+}
+
 // SendFirst sends a text frame before those that are kept back, unless its payload is empty. The socket has its
 // connection.
 func (s *Socket) SendFirst(payload []byte, limit int) {
@@ -167,6 +189,11 @@ func (s *Socket) SendFirst(payload []byte, limit int) {
 func (s *Socket) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.release()
+}
+
+// release is Release with the lock held.
+func (s *Socket) release() {
 	for _, f := range s.held.frames { // their size has been checked
 		if f.answer {
 			relay.SendAnswer(s.conn, f.bytes, 0)
@@ -226,6 +253,13 @@ func (s *Socket) Kill() {
 		return
 	}
 	s.held.killed = true
+}
+
+// CloseSlow closes the connection as that of a slow consumer. A socket without a connection has closed itself.
+func (s *Socket) CloseSlow() {
+	if c, ok := s.bound().(interface{ CloseSlow() }); ok {
+		c.CloseSlow()
+	}
 }
 
 // Ping implements [relay.Socket].

@@ -49,7 +49,7 @@ func (c *Conn) apply(b *batch, a *answer) *failure {
 	}
 	c.setKeepAlive(a.header)
 	if !b.close && !b.disconnect {
-		c.applyEvents(events)
+		c.applyEvents(events, output{limit: c.session.Limits().QueuePerConnection})
 		return nil
 	}
 	// The client is gone, closes, or is not the backend's any more: the events have no meaning.
@@ -71,11 +71,14 @@ type output struct {
 	frames []byte
 	// resubscribe is set if the groups have changed.
 	resubscribe bool
+	// limit is the client's limit of queued bytes, 0 for none.
+	limit int
+	// joining bounds all waits for the channel layer; nil: each takes up to joinTimeout.
+	joining context.Context
 }
 
 // applyEvents hands the events of an answer to the client, in order.
-func (c *Conn) applyEvents(events []event) {
-	var out output
+func (c *Conn) applyEvents(events []event, out output) {
 	for _, e := range events {
 		c.mu.Lock()
 		p := c.phase
@@ -173,7 +176,7 @@ func (c *Conn) queueFrame(out *output, k kind, payload []byte) {
 // flush sends the frames and applies the subscriptions.
 func (c *Conn) flush(out *output) {
 	if len(out.frames) > 0 {
-		c.send(out.frames)
+		c.Send(out.frames, out.limit)
 		out.frames = nil
 		c.restartIdle()
 	}
@@ -181,8 +184,12 @@ func (c *Conn) flush(out *output) {
 		return
 	}
 	out.resubscribe = false
-	ctx, cancel := context.WithTimeout(context.Background(), joinTimeout)
-	defer cancel()
+	ctx := out.joining
+	if ctx == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.Background(), joinTimeout)
+		defer cancel()
+	}
 	if f := c.subscribe(ctx); f != nil {
 		c.fail(f)
 	}
@@ -190,10 +197,6 @@ func (c *Conn) flush(out *output) {
 
 func tooManyChannels(err relay.TooManyGroupsError) *failure {
 	return &failure{code: closeInternal, reason: "too many channels", err: err}
-}
-
-func (c *Conn) send(frames []byte) bool {
-	return c.Send(frames, c.session.Limits().QueuePerConnection)
 }
 
 // subscribe makes the groups of the connection the session's subscriptions.

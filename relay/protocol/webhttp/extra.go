@@ -108,7 +108,7 @@ func (c *Conn) sendKept() {
 	}
 	c.mu.Unlock()
 	if frame != nil {
-		c.send(frame)
+		c.Send(frame, c.session.Limits().QueuePerConnection)
 	}
 }
 
@@ -144,6 +144,6 @@ func (c *Conn) flushDelayed() {
 	}
 	c.mu.Unlock()
 	if frame != nil {
-		c.send(frame)
+		c.Send(frame, c.session.Limits().QueuePerConnection)
 	}
 }

@@ -1,11 +1,9 @@
 package webhttp
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -142,30 +140,6 @@ func (o *Opening) accept(r *http.Request) (err error) {
 	return nil
 }
 
-// Groups returns the groups to which the backend's answer subscribes the client, at most as many.
-func (o *Opening) Groups(most int) (names []string) {
-	if !o.conn.grip {
-		return nil
-	}
-	for _, e := range o.events {
-		text, found := bytes.CutPrefix(e.content, []byte("c:"))
-		var m control
-		if !found || e.kind != eventText || json.Unmarshal(text, &m) != nil ||
-			m.Type != "subscribe" || m.Channel == "" {
-			continue
-		}
-		for _, name := range o.conn.groupsOf(m.Channel) {
-			if most > 0 && len(names) == most {
-				return names
-			}
-			if !slices.Contains(names, name) {
-				names = append(names, strings.Clone(name))
-			}
-		}
-	}
-	return names
-}
-
 // Conn returns the connection for the client's socket. The caller opens a session with it as the session's socket and
 // the backend's [Format], calls [Conn.Start], and hands it the client's messages.
 func (o *Opening) Conn(socket relay.Socket) *Conn {
@@ -186,8 +160,10 @@ func (c *Conn) abandon() {
 	c.wake()
 }
 
-// Start begins a connection whose client has the response to the handshake. granted are subscriptions that the
-// connection keeps in any case. The client gets the messages of the backend's answer to OPEN.
+// Start begins a connection, best before the client has the response to the handshake, with a socket that keeps frames
+// back: then the client gets every event from the moment at which it knows of the open connection. granted are
+// subscriptions that the connection keeps in any case. The client gets the messages of the backend's answer to OPEN; its
+// queue may be full of them. ctx bounds the wait for the channel layer; later, subscriptions take effect by themselves.
 func (o *Opening) Start(ctx context.Context, session relay.Session, granted []relay.Subscription) {
 	c := o.conn
 	c.session = session
@@ -204,7 +180,7 @@ func (o *Opening) Start(ctx context.Context, session relay.Session, granted []re
 			c.fail(f)
 		}
 	}
-	c.applyEvents(o.events)
+	c.applyEvents(o.events, output{joining: ctx})
 	c.rest()
 	o.events, o.answer = nil, nil
 }
