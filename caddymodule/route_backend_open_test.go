@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -21,11 +22,12 @@ import (
 	"github.com/edgerelay/edgerelay/relay/protocol/webhttp"
 )
 
-// upgradeWatch is a handler that calls a function right before a handshake's response is written.
+// upgradeWatch is a handler that calls a function right before a handshake's response is written. An error
+// of the function takes the place of the response.
 type upgradeWatch struct{}
 
 // onUpgrade is the function of the handlers, nil for none.
-var onUpgrade atomic.Pointer[func()]
+var onUpgrade atomic.Pointer[func() error]
 
 func init() {
 	caddy.RegisterModule(upgradeWatch{})
@@ -46,7 +48,9 @@ type watchedWriter struct{ http.ResponseWriter }
 
 func (w watchedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if f := onUpgrade.Load(); f != nil {
-		(*f)()
+		if err := (*f)(); err != nil {
+			return nil, nil, err
+		}
 	}
 	return http.NewResponseController(w.ResponseWriter).Hijack()
 }
@@ -75,12 +79,50 @@ func TestBackendClientHearsEventsFromTheHandshakeOn(t *testing.T) {
 	s := newSite(t)
 	b := answering(t, "", `c:{"type": "subscribe", "channel": "room"}`, "welcome")
 	s.mustLoad("auth none", "route {\ntest_upgrade\nedgerelay {\nroute /ws/ {\nmessages backend "+b.URL+"\n}\n}\n}")
-	hook := func() { (&backendSite{}).publish(s, "early") }
+	hook := func() error {
+		(&backendSite{}).publish(s, "early")
+		return nil
+	}
 	onUpgrade.Store(&hook)
 	defer onUpgrade.Store(nil)
 	c := &routeClient{s, s.dial("/ws/", nil)}
 	c.next("welcome")
 	c.next("early")
+}
+
+// A handshake that fails after the backend has accepted it leaves no session: the only connection can be had again, and
+// the backend is told.
+func TestBackendIsToldOfAFailedHandshake(t *testing.T) {
+	s := newSite(t)
+	told := make(chan string, 4)
+	b := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		told <- string(body)
+		w.Header().Set("Content-Type", webhttp.ContentType)
+		_, _ = io.WriteString(w, "OPEN\r\n")
+	}))
+	t.Cleanup(b.Close)
+	s.mustLoad("auth none\nlimits {\nconnections 1\n}",
+		"route {\ntest_upgrade\nedgerelay {\nroute /ws/ {\nmessages backend "+b.URL+"\n}\n}\n}")
+	hook := func() error { return http.ErrNotSupported }
+	onUpgrade.Store(&hook)
+	defer onUpgrade.Store(nil)
+	for range 2 {
+		_, resp, err := websocket.Dial(t.Context(), "ws://"+s.addr+"/ws/", nil)
+		if err == nil || resp == nil || resp.StatusCode != http.StatusNotImplemented {
+			t.Fatalf("the handshake: %v, %v", resp, err)
+		}
+		for _, want := range []string{"OPEN\r\n", "DISCONNECT\r\n"} {
+			select {
+			case got := <-told:
+				if got != want {
+					t.Errorf("the backend got %q, want %q", got, want)
+				}
+			case <-time.After(patience):
+				t.Fatalf("the backend did not get %q", want)
+			}
+		}
+	}
 }
 
 // An answer to OPEN may be longer than a client's queue, and end with CLOSE.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/edgerelay/edgerelay/caddymodule/reject"
 	"github.com/edgerelay/edgerelay/relay/protocol/channels"
 	"github.com/edgerelay/edgerelay/relay/protocol/webhttp"

@@ -23,7 +23,8 @@ type Socket struct {
 // heldFrames are the frames that wait for the connection, and for the first frames.
 type heldFrames struct {
 	frames []heldFrame
-	size   int
+	size   int // of all frames
+	free   int // of the frames without a limit
 	// Of a socket without a connection: what is to become of the connection.
 	code   int
 	reason string
@@ -86,7 +87,7 @@ func (s *Socket) SendAnswer(frames []byte, limit int) bool {
 }
 
 // hold keeps a frame back, or returns the connection to which it goes. A borrowed buffer is copied. ok is false if the
-// client has too many frames. Frames without a limit do not count, and frames after the end are dropped.
+// client has too many frames. Frames without a limit do not count against it, and frames after the end are dropped.
 func (s *Socket) hold(f heldFrame, limit int, borrowed bool) (conn relay.Socket, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,10 +97,10 @@ func (s *Socket) hold(f heldFrame, limit int, borrowed bool) (conn relay.Socket,
 	if s.held.code != 0 || s.held.killed {
 		return nil, true
 	}
-	if limit > 0 {
-		s.held.size += len(f.bytes)
-	}
-	if limit > 0 && s.held.size > limit {
+	s.held.size += len(f.bytes)
+	if limit <= 0 {
+		s.held.free += len(f.bytes)
+	} else if s.held.size-s.held.free > limit {
 		s.held.frames = nil
 		s.close(relay.ClosePolicy, "too many events before the first frame")
 		return nil, false
@@ -216,7 +217,7 @@ func (s *Socket) Held() []byte {
 	for _, f := range s.held.frames {
 		frames = append(frames, f.bytes...)
 	}
-	s.held.frames, s.held.size = nil, 0
+	s.held.frames, s.held.size, s.held.free = nil, 0, 0
 	return frames
 }
 

@@ -44,3 +44,22 @@ func TestHeldAnswersStayAnswers(t *testing.T) {
 		t.Errorf("%q, want %q", conn.got, want)
 	}
 }
+
+// All bytes that a socket keeps back count as waiting, for queue_total and for a shortage of memory, also those that do
+// not count against the client's limit.
+func TestHeldFramesWithoutALimitWait(t *testing.T) {
+	s := NewSocket(false)
+	s.Send([]byte("12345"), 0)
+	if n, _ := s.Waiting(); n != 5 {
+		t.Errorf("%d bytes wait, want 5", n)
+	}
+	if !s.Send([]byte("67"), 2) {
+		t.Error("a frame without a limit counts against the limit")
+	}
+	if n, _ := s.Waiting(); n != 7 {
+		t.Errorf("%d bytes wait, want 7", n)
+	}
+	if s.Send([]byte("8"), 2) {
+		t.Error("more bytes than the limit are kept back")
+	}
+}

@@ -199,15 +199,18 @@ func tooManyChannels(err relay.TooManyGroupsError) *failure {
 	return &failure{code: closeInternal, reason: "too many channels", err: err}
 }
 
-// subscribe makes the groups of the connection the session's subscriptions.
+// subscribe makes the groups of the connection the session's subscriptions. ctx bounds the wait for the channel layer
+// only: a grant that fails would end a subscription for good.
 func (c *Conn) subscribe(ctx context.Context) *failure {
 	s := c.backend.current.Load()
+	granting, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTimeout)
+	defer cancel()
 	groups := c.currentGroups()
 	subs := make([]relay.Subscription, 0, len(groups))
 	for _, g := range groups {
 		sub := relay.Subscription{Group: g.name}
 		if s.Grant != nil {
-			granted, err := s.Grant(ctx, c.session.Identity(), g.name)
+			granted, err := s.Grant(granting, c.session.Identity(), g.name)
 			if err != nil {
 				s.Log.Warn("backend subscription denied", "group", g.name, "error", err)
 				continue
@@ -223,6 +226,7 @@ func (c *Conn) subscribe(ctx context.Context) *failure {
 	case errors.As(err, &tooMany):
 		return tooManyChannels(tooMany)
 	case errors.Is(err, relay.ErrClosed), err == nil:
+	case errors.Is(ctx.Err(), context.Canceled): // the client has left during the handshake
 	default: // the client has the subscriptions, which take effect once the layer is reachable
 		s.Log.Warn("subscription delayed by the channel layer", "error", err)
 	}
