@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/edgerelay/edgerelay/relay"
 )
@@ -36,6 +37,9 @@ type membership struct {
 func (i *interest) join(ctx context.Context, groups []string, clients bool) error {
 	return i.want(groups, clients).wait(ctx)
 }
+
+// announceTimeout bounds the wait for peers if the subscription has no deadline.
+const announceTimeout = 5 * time.Second
 
 // joining is the part of a join that may block; see wait.
 type joining struct {
@@ -101,7 +105,14 @@ func (j *joining) wait(ctx context.Context) error {
 		j.others = append(j.others, j.announced)
 		go func() {
 			defer close(j.announced)
-			j.awaitAll(ctx)
+			// Other clients of the groups wait for this, too, so it does not end because this client leaves.
+			until, ok := ctx.Deadline()
+			if !ok {
+				until = time.Now().Add(announceTimeout)
+			}
+			all, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+			defer cancel()
+			j.awaitAll(all)
 		}()
 	case j.announced != nil:
 		close(j.announced)
