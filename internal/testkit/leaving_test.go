@@ -2,6 +2,7 @@ package testkit_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -38,8 +39,8 @@ func TestPatientClients(t *testing.T) {
 	for _, failure := range []error{
 		io.EOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed, errors.New("http: server closed idle connection"),
 	} {
-		transport := &http.Transport{Dial: func(network, address string) (net.Conn, error) {
-			c, err := net.Dial(network, address)
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
 			return &cutConn{Conn: c, failure: failure}, err
 		}}
 		client := http.Client{Transport: testkit.Patient(transport)}
@@ -64,9 +65,8 @@ func TestPatientClients(t *testing.T) {
 
 // A failure of another kind is the test's to see.
 func TestPatientClientsSeeOtherFailures(t *testing.T) {
-	client := http.Client{Transport: testkit.Patient(&http.Transport{Dial: func(string, string) (net.Conn, error) {
-		return nil, syscall.ECONNREFUSED
-	}})}
+	refuse := func(context.Context, string, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+	client := http.Client{Transport: testkit.Patient(&http.Transport{DialContext: refuse})}
 	if _, err := client.Get("http://127.0.0.1:1"); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%v, want %v", err, syscall.ECONNREFUSED)
 	}
