@@ -43,7 +43,7 @@ func (upgradeWatch) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddy
 	return next.ServeHTTP(watchedWriter{w}, r)
 }
 
-// watchedWriter has no Unwrap, so that it is asked for the connection.
+// watchedWriter calls the function when the connection is taken over. It has no Unwrap, which would pass it by.
 type watchedWriter struct{ http.ResponseWriter }
 
 func (w watchedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -133,7 +133,8 @@ func TestLongAnswerToOpen(t *testing.T) {
 		messages = append(messages, fmt.Sprint(n, strings.Repeat("x", 100_000)))
 	}
 	b := answering(t, "CLOSE 6\r\n\x0f\xa1done\r\n", messages...)
-	s.mustLoad("auth none\nlimits {\nqueue_per_connection 128KiB\n}", "edgerelay {\nroute /ws/ {\nmessages backend "+b.URL+"\n}\n}")
+	s.mustLoad("auth none\nlimits {\nqueue_per_connection 128KiB\n}",
+		"edgerelay {\nroute /ws/ {\nmessages backend "+b.URL+"\n}\n}")
 	c, _, err := websocket.Dial(t.Context(), "ws://"+s.addr+"/ws/", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,9 @@ func TestALinkStaysForAnAnswerAboutARefill(t *testing.T) {
 			ev.Position = relay.Position{Micros: 2, Mark: 1}
 			return relay.HistoryPage{Events: []relay.Event{ev}, Resumable: []error{nil}}
 		}
-		node := &pagesNode{pages: map[string]relay.HistoryPage{"small": page("small", 10), "large": page("large", 3500)}}
+		node := &pagesNode{pages: map[string]relay.HistoryPage{
+			"small": page("small", 10), "large": page("large", 3500),
+		}}
 		l := &link{queue: newQueue(8000), ctx: t.Context()}
 		s := &stream{
 			b: &Backplane{hub: node, refillSlots: make(chan struct{}, 1)}, queue: newQueue(8000), link: l,
@@ -58,7 +60,8 @@ func TestALinkStaysForAnAnswerAboutARefill(t *testing.T) {
 		}
 		var list []*refill
 		for _, group := range []string{"small", "large"} {
-			list = append(list, s.beginRefills(map[string]string{group: relay.Position{Micros: 1, Mark: 1}.String()})...)
+			after := relay.Position{Micros: 1, Mark: 1}.String()
+			list = append(list, s.beginRefills(map[string]string{group: after})...)
 		}
 		fill("other", 1000)
 		go s.finishRefills(t.Context(), l, list, func(context.Context) {})

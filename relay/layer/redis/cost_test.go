@@ -141,8 +141,8 @@ func TestMembershipCostsByTheGroup(t *testing.T) {
 			total += n - before[name]
 		}
 	}
-	// ZADD, EXPIRE, ZREM, and a look because Redis tells of our own change, on a busy machine two; and a few commands of
-	// the node itself.
+	// ZADD, EXPIRE, ZREM, and a look because Redis tells of our own change, on a busy machine two; and a few commands
+	// of the node itself.
 	if total > 5*count+50 {
 		t.Errorf("%d commands for %d groups joined and left", total, count)
 	}

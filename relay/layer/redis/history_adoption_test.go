@@ -128,8 +128,9 @@ func TestOnlyEventsBeforeAMembershipAreMissed(t *testing.T) {
 	}
 }
 
-// A node beats before it is a member of a group with a history: another node would take it for dead, and mark a gap.
-func TestBeatComesBeforeMembership(t *testing.T) {
+// startWithoutBeats starts a node that beats only when it joins groups, and has it join one.
+func startWithoutBeats(t *testing.T) (*peers.Redis, *keeper) {
+	t.Helper()
 	server := peers.StartRedis(t)
 	k := newKeeper(t, settings(server))
 	if err := k.StartWithoutBeats(); err != nil {
@@ -137,10 +138,22 @@ func TestBeatComesBeforeMembership(t *testing.T) {
 	}
 	t.Cleanup(func() { k.Crash() })
 	k.join(t, "g")
+	return server, k
+}
+
+// checkIsNode checks that a member of a group is among the nodes.
+func checkIsNode(t *testing.T, server *peers.Redis, k *keeper) {
+	t.Helper()
 	channel, _ := k.Keys()
 	if server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) != int64(1) {
 		t.Error("the node is a member, and not among the nodes")
 	}
+}
+
+// A node beats before it is a member of a group with a history: another node would take it for dead, and mark a gap.
+func TestBeatComesBeforeMembership(t *testing.T) {
+	server, k := startWithoutBeats(t)
+	checkIsNode(t, server, k)
 	if unread := k.BeatUnread(fmt.Sprint(server.Do("GET", k.BeatKey()))); unread > testkit.Patience {
 		t.Errorf("the mailbox of a node that has just started is unread for %v", unread)
 	}
@@ -149,31 +162,16 @@ func TestBeatComesBeforeMembership(t *testing.T) {
 // After Redis has lost everything, a node beats before its memberships are back: a node that joins then would take it
 // for dead.
 func TestBeatComesBeforeMembershipAfterAFlush(t *testing.T) {
-	server := peers.StartRedis(t)
-	k := newKeeper(t, settings(server))
-	if err := k.StartWithoutBeats(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { k.Crash() })
-	k.join(t, "g")
+	server, k := startWithoutBeats(t)
 	server.Do("FLUSHALL")
 	testkit.Eventually(t, "the membership to be back", func() bool { return members("g", server) == 1 })
-	channel, _ := k.Keys()
-	if server.Do("SISMEMBER", "edgerelay:nodes:asgi", channel[len("asgi"):]) != int64(1) {
-		t.Error("the node is a member, and not among the nodes")
-	}
+	checkIsNode(t, server, k)
 }
 
 // After a change of the policy, a node beats with the new patterns before it joins a group that has a history since:
 // another node would take its mailbox for one without events for the history.
 func TestBeatTellsNewPolicyBeforeMembership(t *testing.T) {
-	server := peers.StartRedis(t)
-	k := newKeeper(t, settings(server))
-	if err := k.StartWithoutBeats(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { k.Crash() })
-	k.join(t, "g")
+	server, k := startWithoutBeats(t)
 	before := server.Do("GET", k.BeatKey())
 	policy := relay.HistoryPolicy{Rules: []relay.HistoryRule{everything.Rules[0]}}
 	policy.Rules[0].Pattern = "h*"

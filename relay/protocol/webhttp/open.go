@@ -162,8 +162,9 @@ func (c *Conn) abandon() {
 
 // Start begins a connection, best before the client has the response to the handshake, with a socket that keeps frames
 // back: then the client gets every event from the moment at which it knows of the open connection. granted are
-// subscriptions that the connection keeps in any case. The client gets the messages of the backend's answer to OPEN; its
-// queue may be full of them. ctx bounds the wait for the channel layer; later, subscriptions take effect by themselves.
+// subscriptions that the connection keeps in any case. The client gets the messages of the backend's answer to OPEN,
+// even if they are longer than its queue. ctx bounds the wait for the channel layer; later, subscriptions take effect by
+// themselves.
 func (o *Opening) Start(ctx context.Context, session relay.Session, granted []relay.Subscription) {
 	c := o.conn
 	c.session = session

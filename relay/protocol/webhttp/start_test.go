@@ -45,7 +45,8 @@ func startSlowly(t *testing.T, e *edge) (end func()) {
 	return conn.Ended
 }
 
-// A wait for the channel layer until the time is over does not end the subscriptions before it and deny those behind it.
+// A wait for the channel layer until the time is over does not end the subscriptions before it, and does not deny those
+// behind it.
 func TestSubscriptionsBehindALongWait(t *testing.T) {
 	site := startSite(t, opens("TEXT 2A\r\n"+`c:{"type": "subscribe", "channel": "room"}`+"\r\n", echo))
 	e := startEdge(t, site.URL, func(s *webhttp.Settings, _ *relay.Limits) {
